@@ -1,0 +1,132 @@
+"""``fedconv run``: a problem file's algorithms, each into a store of its own, resumable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from analysis.theorems import theorem
+from analysis.verify import fitting, resolve_step
+from fedconv.commands import Interrupted
+from fedconv.commands.console import cores, note, progress
+from fedconv.config import AlgorithmSpec, Settings, load_settings
+from fedconv.run import Experiment
+from fedconv.schema import MOST_REPLICATES
+from fedconv.store import load, run_to_store
+from fedconv.trace import provenance
+from problems.errors import InputError
+
+
+def run_file(
+    file: Path,
+    out: Path,
+    *,
+    replicates: int | None,
+    level: str | None,
+    engine: str | None,
+    workers: int | None,
+    algorithms: Sequence[str] | None,
+) -> int:
+    """Run every algorithm of the file, or those named; see ``fedconv run --help`` for the stores' names."""
+    if replicates is not None and not 1 <= replicates <= MOST_REPLICATES:
+        raise InputError(f"--replicates must be an integer from 1 to {MOST_REPLICATES}; got {replicates}")
+    settings = load_settings(file)
+    settings = replace(
+        settings,
+        replicates=replicates or settings.replicates,
+        level=level or settings.level,
+        engine=engine or settings.engine,
+    )
+    chosen = select(settings, algorithms)
+    stores = [out if len(chosen) == 1 else suffixed(out, spec.name) for spec in chosen]
+    jobs = [(experiment_of(settings, spec, str(file)), store) for spec, store in zip(chosen, stores, strict=True)]
+    finished = {store: is_finished(store, experiment, settings) for experiment, store in jobs}
+    for experiment, store in jobs:
+        if finished[store]:
+            note(f"{store} is finished already: nothing to do")
+        else:
+            _run_one(experiment, store, settings, workers or cores())
+    return 0
+
+
+def select(settings: Settings, algorithms: Sequence[str] | None) -> list[AlgorithmSpec]:
+    """The file's algorithms, or those named. Raises InputError for a name that the file does not have."""
+    have = [spec.name for spec in settings.algorithms]
+    for name in algorithms or ():
+        if name not in have:
+            raise InputError(f"--algorithm must be one of the file's: {', '.join(have)}; got {name!r}")
+    return [spec for spec in settings.algorithms if algorithms is None or spec.name in algorithms]
+
+
+def suffixed(store: Path, algorithm: str) -> Path:
+    """``runs.zarr`` → ``runs-fedalt.zarr``."""
+    return store.with_name(f"{store.stem}-{algorithm}{store.suffix}")
+
+
+def experiment_of(settings: Settings, spec: AlgorithmSpec, where: str) -> Experiment:
+    """The experiment with its step size; "best" and "max" belong to a theorem (see ``fedconv run --help``)."""
+    if not isinstance(spec.eta, str):
+        return settings.experiment(spec, spec.eta)
+    fits = fitting(spec.name)
+    if settings.verify.theorems is not None:
+        named = [theorem(key) for key in settings.verify.theorems]
+        fits = [t for t in named if t in fits][:1]
+    if not fits:
+        raise InputError(f'{where}: algorithm.eta: "{spec.eta}" needs a theorem about {spec.name} in verify.theorems')
+    unscaled = settings.experiment(spec, 0.1)
+    eta = resolve_step(unscaled, fits[-1], spec.eta, settings.verify.a_posteriori)
+    note(f"{unscaled.name}: eta = {eta:.6g} ({spec.eta} step of theorem {fits[-1].key})")
+    return unscaled.with_eta(eta)
+
+
+def is_finished(store: Path, experiment: Experiment, settings: Settings) -> bool:
+    """Whether the store holds this very run. Raises InputError where it holds anything else."""
+    if not store.exists():
+        return False
+    trace = load(store)
+    start = experiment.start
+    same = (
+        all(trace.attrs.get(k) == v for k, v in provenance(experiment).items())
+        and trace.attrs["level"] == settings.level
+        and trace.sizes["replicate"] == settings.replicates
+        and np.array_equal(trace["u_start"].values, start.u.numpy())
+        and np.array_equal(trace["v_start"].values, start.v.numpy())
+    )
+    if not same:
+        raise InputError(f"{store} exists already and holds another run; choose another --out or remove it")
+    return True
+
+
+def _run_one(experiment: Experiment, store: Path, settings: Settings, workers: int) -> None:
+    done = 0
+    with progress() as bar:
+        task = bar.add_task(experiment.name, total=settings.replicates)
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(task, completed=done)
+
+        try:
+            trace = run_to_store(
+                experiment,
+                settings.replicates,
+                store,
+                level=settings.level,
+                engine=settings.engine,
+                workers=workers,
+                progress=advance,
+            )
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted: {done} of {settings.replicates} replicates are kept in {store}.partial;"
+                " the same command continues there"
+            ) from None
+    engine = f"{trace.attrs['engine']} engine ({trace.attrs['engine_reason']})"
+    diverged = f", {trace.attrs['diverged']} diverged" if trace.attrs["diverged"] else ""
+    name = json.loads(trace.attrs["algorithm"])["name"]
+    note(f"{store}: {settings.replicates} replicates of {name}, {settings.T} rounds{diverged}; {engine}")

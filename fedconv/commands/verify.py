@@ -1,0 +1,212 @@
+"""``fedconv verify``: verdicts on problem files or on a built-in suite."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.theorems import THEOREMS
+from analysis.verify import Result, planned, verify_settings
+from fedconv.commands import version
+from fedconv.commands.console import cores, note, number, progress, stdout
+from fedconv.config import Settings, load_settings, settings_from
+from fedconv.schema import MOST_REPLICATES, suggestion
+from problems.errors import InputError
+
+_COLOURS = {"holds": "green", "violated": "bold red", "inconclusive": "yellow", "premises_unmet": "yellow"}
+
+
+def verify_files(
+    files: Sequence[Path],
+    suite: str | None,
+    *,
+    as_json: bool,
+    out: Path | None,
+    workers: int | None,
+    error: float | None,
+    max_replicates: int | None,
+    algorithms: Sequence[str] | None,
+    theorems: Sequence[str] | None,
+    strict: bool,
+) -> int:
+    """Verify and print; the exit status is explained in ``fedconv verify --help``."""
+    if error is not None and not 0 < error < 0.5:
+        raise InputError(f"--error must be a number in (0, 0.5); got {error}")
+    if max_replicates is not None and not 2 <= max_replicates <= MOST_REPLICATES:
+        raise InputError(f"--max-replicates must be an integer from 2 to {MOST_REPLICATES}; got {max_replicates}")
+    for key in theorems or ():
+        _known("--theorem", key)
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(f"--out must be a folder to write; {out} is a file")
+    jobs, checks = restrict(load_jobs(files, suite), algorithms, theorems)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
+    with progress() as bar:
+        task = bar.add_task("", total=len(jobs))
+        for where, settings in jobs:
+            bar.update(task, description=settings.name)
+            try:
+                results += verify_settings(
+                    settings,
+                    workers=workers or cores(),
+                    error=error,
+                    max_replicates=max_replicates,
+                    algorithms=algorithms,
+                    theorems=theorems,
+                    checks=checks,
+                )
+            except InputError as problem:
+                raise InputError(f"{where}: {problem}") from problem
+            bar.advance(task)
+    counts = Counter(r.verdict.status for r in results)
+    if as_json:
+        print(json.dumps(as_data(results, counts), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        console = stdout()
+        for part in tables(results, console.width):
+            console.print(part)
+        for line in [*notes(results), summary(counts, results)]:
+            console.print(line, markup=False, soft_wrap=True)
+    if out is not None:
+        from fedconv.report import write_report
+
+        write_report(results, out)
+        note(f"report written to {out}")
+    if counts["violated"]:
+        return 1
+    return 3 if strict and counts["holds"] < len(results) else 0
+
+
+def load_jobs(files: Sequence[Path], suite: str | None) -> list[tuple[str, Settings]]:
+    """(where, settings) of the files, or of a suite."""
+    if files and suite is not None:
+        raise InputError("give problem files or --suite, not both")
+    if files:
+        jobs = [(str(file), load_settings(file)) for file in files]
+    else:
+        from paper_checks.pillutla2022 import suite as specs
+
+        named = [(f"{suite or 'quick'} suite, {spec['name']}", spec) for spec in specs(suite or "quick")]
+        jobs = [(where, settings_from(spec, where)) for where, spec in named]
+    for where, settings in jobs:
+        for key in settings.verify.theorems or ():
+            _known(f"{where}: verify.theorems", key)
+        _check_parameters(settings, where)
+    return jobs
+
+
+def restrict(
+    jobs: list[tuple[str, Settings]], algorithms: Sequence[str] | None, theorems: Sequence[str] | None
+) -> tuple[list[tuple[str, Settings]], int]:
+    """The jobs in which the named algorithms and theorems leave something to verify, and how many verdicts that is."""
+    kept: list[tuple[str, Settings]] = []
+    checks = 0
+    for where, settings in jobs:
+        try:
+            plan = planned(settings, algorithms, theorems)
+        except InputError as error:
+            if algorithms is None and theorems is None:
+                raise InputError(f"{where}: {error}") from error
+            continue
+        kept.append((where, settings))
+        checks += sum(len(chosen) for _, chosen in plan)
+    if not kept:
+        wanted = [f"--algorithm {a}" for a in algorithms or ()] + [f"--theorem {t}" for t in theorems or ()]
+        have = sorted({spec.name for _, settings in jobs for spec in settings.algorithms})
+        raise InputError(f"nothing to verify with {' '.join(wanted)}; the algorithms here are {', '.join(have)}")
+    return kept, checks
+
+
+def _known(where: str, key: str) -> None:
+    if key not in THEOREMS:
+        hint = suggestion(key, tuple(THEOREMS))
+        raise InputError(f"{where}: must be one of {', '.join(THEOREMS)}; got {key!r}" + (f"; {hint}" if hint else ""))
+
+
+def _check_parameters(settings: Settings, where: str) -> None:
+    given = settings.verify.parameters
+    if given is None:
+        return
+    names = sorted({f.name for t in THEOREMS.values() for f in t.free})
+    for name in given:
+        if name not in names:
+            hint = suggestion(name, tuple(names)) or f"known: {', '.join(names)}"
+            raise InputError(f"{where}: verify.parameters.{name}: unknown key; {hint}")
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(f"{where}: verify.parameters.{missing[0]}: missing; give all of {', '.join(names)}, or none")
+
+
+def problem_name(result: Result) -> str:
+    """The problem's name, without the algorithm's."""
+    return result.name.removesuffix(f"/{result.algorithm}")
+
+
+NARROW = 110
+"""Characters in a line below which every problem gets a table of its own, with its name above."""
+
+
+def tables(results: Sequence[Result], width: int) -> list[Table]:
+    """One line for each verdict: one table, or one for each problem where lines are short."""
+    if width >= NARROW:
+        return [table(results, None)]
+    names = dict.fromkeys(problem_name(r) for r in results)
+    return [table([r for r in results if problem_name(r) == name], name) for name in names]
+
+
+def table(results: Sequence[Result], title: str | None) -> Table:
+    """Verdicts as lines, with the problem's name in the first column or, where given, as the title."""
+    out = Table(title=title and escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in (() if title else ("problem",)) + ("algorithm", "theorem"):
+        out.add_column(name)
+    for name in ("measured", "bound", "tightness", "interval"):
+        out.add_column(name, justify="right")
+    out.add_column("verdict")
+    for r in results:
+        v = r.verdict
+        cells = [r.algorithm, r.theorem + ("†" if v.a_posteriori else ""), number(v.measured), number(v.bound)]
+        if v.status == "premises_unmet":
+            cells += ["–", "–"]
+        else:
+            cells += [number(v.tightness, 3), f"[{number(v.low)}, {number(v.high)}]"]
+        names = [] if title else [problem_name(r)]
+        out.add_row(*map(escape, names + cells), f"[{_COLOURS[v.status]}]{v.status}[/]")
+    return out
+
+
+def notes(results: Sequence[Result]) -> list[str]:
+    """A sentence for every verdict that is not ``holds``, for diverged runs and for adjusted inputs; and what "a
+    posteriori" means where it occurs."""
+    lines = []
+    for r in results:
+        about = [f"{r.verdict.status}: {r.verdict.reason}"] if r.verdict.status != "holds" else []
+        about += r.inputs.notes
+        lines += [f"{problem_name(r)}, {r.algorithm}, {r.theorem}: {sentence}" for sentence in about]
+    if any(r.verdict.a_posteriori for r in results):
+        lines.append("† a posteriori: δ² is the mean diversity measured at the visited points, not a constant")
+    return lines
+
+
+def summary(counts: Counter[str], results: Sequence[Result]) -> str:
+    """How many verdicts of each kind, and how sure they are."""
+    kinds = ", ".join(f"{counts[k]} {k}" for k in _COLOURS if counts[k])
+    limits = sorted({r.verdict.error for r in results if r.verdict.method != "deterministic"})
+    sure = f"; one-sided error of each limit at most {limits[-1]:.3g}" if limits else "; no sampling error"
+    return f"{len(results)} verdict{'s' if len(results) != 1 else ''}: {kinds}{sure}"
+
+
+def as_data(results: Sequence[Result], counts: Counter[str]) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        "fedconv": version(),
+        "counts": {k: counts[k] for k in _COLOURS},
+        "results": [r.to_dict() | {"problem": problem_name(r)} for r in results],
+    }

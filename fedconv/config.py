@@ -1,0 +1,239 @@
+"""A problem file (TOML) as settings: the problem built, the start drawn, every algorithm checked against it."""
+
+from __future__ import annotations
+
+import copy
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from fedconv import fused
+from fedconv.algorithms import ALGORITHMS, State
+from fedconv.run import Experiment, with_eta
+from fedconv.schema import AlgorithmTable, NoiseTable, StartTable, parse, shown
+from fedconv.toml_writer import dump_toml
+from problems.base import Problem, check_array
+from problems.errors import InputError
+from problems.noise import Noise
+from problems.registry import build_problem
+
+__all__ = ["AlgorithmSpec", "Settings", "VerifySpec", "dump_toml", "load_settings", "settings_from"]
+
+
+@dataclass(frozen=True)
+class AlgorithmSpec:
+    """One algorithm of a file. Either ``eta`` is given (a number, ``"best"`` or ``"max"``) or the two γ are."""
+
+    name: str
+    m: int
+    tau_u: int
+    tau_v: int
+    eta: float | Literal["best", "max"] | None
+    gamma_u: float | None
+    gamma_v: float | None
+
+
+@dataclass(frozen=True)
+class VerifySpec:
+    """What ``fedconv verify`` checks and how surely. None: all theorems that fit; tuned free parameters."""
+
+    theorems: tuple[str, ...] | None
+    error: float
+    max_replicates: int
+    parameters: dict[str, float] | None
+    a_posteriori: bool | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A problem file, read and checked. ``spec`` is the file's content as plain data, for provenance."""
+
+    name: str
+    problem: Problem
+    noise: Noise
+    start: State
+    algorithms: tuple[AlgorithmSpec, ...]
+    T: int
+    seed: int
+    replicates: int
+    level: str
+    engine: str
+    verify: VerifySpec
+    spec: dict[str, Any]
+
+    def experiment(self, algorithm: AlgorithmSpec, eta: float | None) -> Experiment:
+        """The experiment ``NAME/ALGORITHM`` with γ_u = η/(L_u τ_u), γ_v = η/(L_v τ_v), or with the file's γ_u and γ_v
+        where eta is None. Raises InputError where then there is no step size."""
+        steps = (algorithm.gamma_u, algorithm.gamma_v)
+        if eta is None and steps == (None, None):
+            raise InputError(f"{self.name}/{algorithm.name} needs a number for eta; its file says {algorithm.eta!r}")
+        chosen = ALGORITHMS[algorithm.name](
+            m=algorithm.m,
+            gamma_u=steps[0] or 0.0,
+            gamma_v=steps[1] or 0.0,
+            tau_u=algorithm.tau_u,
+            tau_v=algorithm.tau_v,
+        )
+        if eta is not None:
+            chosen = with_eta(chosen, self.problem, eta)
+        name = f"{self.name}/{algorithm.name}"
+        return Experiment(self.problem, chosen, self.noise, self.start, self.T, self.seed, name)
+
+
+def load_settings(path: Path | str) -> Settings:
+    """Settings of a problem file. Raises InputError with one sentence: file, key, expected, got."""
+    where = str(path)
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: must be UTF-8 text; byte {error.start} is not") from None
+    except (FileNotFoundError, ValueError):
+        raise InputError(f"{where}: no such file; `fedconv new` writes one to start from") from None
+    except OSError as error:
+        raise InputError(f"{where}: cannot be read as a file: {error.strerror}") from None
+    try:
+        mapping = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise InputError(f"{where}: not TOML: {error}") from None
+    except RecursionError:
+        raise InputError(f"{where}: not TOML that can be read: nested too deeply") from None
+    return settings_from(mapping, where)
+
+
+def settings_from(mapping: Mapping[str, Any], where: str) -> Settings:
+    """Settings from a file's content as plain data; ``where`` names it in errors, and the settings if they have no
+    name of their own."""
+    file = parse(mapping, where)
+    try:
+        problem = _problem(file.problem)
+        algorithms = tuple(_algorithm(name, file.algorithm, problem) for name in file.algorithm.name)
+        settings = Settings(
+            name=file.name or Path(where).stem,
+            problem=problem,
+            noise=_noise(file.noise),
+            start=_start(file.start, problem),
+            algorithms=algorithms,
+            T=file.run.T,
+            seed=file.run.seed,
+            replicates=file.run.replicates,
+            level=file.run.level,
+            engine=file.run.engine,
+            verify=VerifySpec(
+                theorems=tuple(file.verify.theorems) if file.verify.theorems is not None else None,
+                error=file.verify.error,
+                max_replicates=file.verify.max_replicates,
+                parameters=file.verify.parameters,
+                a_posteriori=file.verify.a_posteriori,
+            ),
+            spec=copy.deepcopy(dict(mapping)),
+        )
+        for algorithm in algorithms:
+            trial = 0.1 if isinstance(algorithm.eta, str) else algorithm.eta
+            experiment = settings.experiment(algorithm, trial)
+            if settings.engine == "fused" and (refusal := fused.supported(problem, experiment.algorithm)):
+                raise InputError(f'run.engine must not be "fused" here: {refusal}')
+    except InputError as error:
+        raise InputError(f"{where}: {_KEY.sub(_COLON, str(error))}") from error
+    return settings
+
+
+_KEY = re.compile(r"^((?:problem|noise|start|algorithm|run|verify)\.[\w.]+) (?=must|is|has)")
+_COLON = r"\1: "
+"""A sentence that begins with a key's path gets a colon behind it."""
+
+
+def _problem(table: dict[str, Any]) -> Problem:
+    try:
+        return build_problem(table)
+    except InputError:
+        raise
+    except (MemoryError, ValueError, ArithmeticError) as error:
+        raise InputError(f"problem: cannot be built with these sizes and numbers: {error}") from error
+
+
+def _noise(table: NoiseTable) -> Noise:
+    given = {k: v for k, v in table.model_dump().items() if v is not None}
+    for key, law in (("dof", "student_t"), ("spike_probability", "spikes")):
+        if key in given and table.law != law:
+            raise InputError(f"noise.{key} must be left out unless law = {shown(law)}; got {given[key]}")
+    return Noise(**given)
+
+
+_START_KEYS = {"zeros": (), "normal": ("scale", "seed"), "optimum": ("scale", "seed"), "point": ("u", "v")}
+
+
+def _start(table: StartTable, problem: Problem) -> State:
+    """The start u ``(d_u,)``, V ``(n, d_v)``; random ones from a generator of their own seed."""
+    for key in ("scale", "seed", "u", "v"):
+        if getattr(table, key) is not None and key not in _START_KEYS[table.kind]:
+            takes = ", ".join(_START_KEYS[table.kind]) or "nothing else"
+            raise InputError(f"start.{key} must be left out with kind = {shown(table.kind)}, which takes {takes}")
+    shape_u, shape_v = (problem.d_u,), (problem.n, problem.d_v)
+    u, v = np.zeros(shape_u), np.zeros(shape_v)
+    scale = 0.0
+    if table.kind == "point":
+        for key, d in (("u", problem.d_u), ("v", problem.d_v)):
+            if getattr(table, key) is None and d > 0:
+                raise InputError(f'start.{key} is missing; kind = "point" needs it where d_{key} = {d}')
+        u = u if table.u is None else check_array("start.u", table.u, shape_u)
+        v = v if table.v is None else check_array("start.v", table.v, shape_v)
+    elif table.kind == "optimum":
+        minimiser = problem.minimiser()
+        if minimiser is None:
+            raise InputError(f'start.kind must not be "optimum" here: no minimiser is known for {problem.family}')
+        u, v = (x.detach().cpu().numpy() for x in minimiser)
+        scale = table.scale or 0.0
+    elif table.kind == "normal":
+        scale = 1.0 if table.scale is None else table.scale
+    if scale > 0:
+        rng = np.random.default_rng(np.random.SeedSequence(table.seed or 0))
+        u = u + scale * rng.standard_normal(shape_u)
+        v = v + scale * rng.standard_normal(shape_v)
+    return State(torch.from_numpy(np.array(u)), torch.from_numpy(np.array(v)))
+
+
+def _algorithm(name: str, table: AlgorithmTable, problem: Problem) -> AlgorithmSpec:
+    if table.m > problem.n:
+        raise InputError(f"algorithm.m must be at most problem.n = {problem.n}; got {table.m}")
+    tau_u, tau_v = (_local_steps(name, table, block) for block in "uv")
+    if name == "fedsim" and tau_u != tau_v:
+        raise InputError(f"algorithm.tau_v must equal tau_u = {tau_u} for fedsim; got {tau_v}")
+    moves = {"u": problem.d_u > 0 and tau_u > 0, "v": problem.d_v > 0 and tau_v > 0}
+    if not any(moves.values()):
+        raise InputError(
+            f"algorithm.name must be one that moves a block of this problem ({problem.shape()}); {name} with"
+            f" tau_u = {tau_u}, tau_v = {tau_v} moves none"
+        )
+    gammas = {"u": table.gamma_u, "v": table.gamma_v}
+    given = [f"gamma_{b}" for b in "uv" if gammas[b] is not None]
+    if table.eta is not None and given:
+        raise InputError(f"algorithm.{given[0]} must be left out where eta is given; got both")
+    if table.eta is None and not given:
+        raise InputError("algorithm.eta is missing: give eta, or gamma_u and gamma_v")
+    for block, needed in moves.items():
+        if table.eta is None and needed and gammas[block] is None:
+            raise InputError(f"algorithm.gamma_{block} is missing: {given[0]} is given and both blocks move")
+    return AlgorithmSpec(name, table.m, tau_u, tau_v, table.eta, table.gamma_u, table.gamma_v)
+
+
+def _local_steps(name: str, table: AlgorithmTable, block: str) -> int:
+    """τ_u or τ_v of one algorithm: 0 for the block that fedavg or local does not move."""
+    own = getattr(table, f"tau_{block}")
+    if own is not None and table.tau is not None:
+        raise InputError(f"algorithm.tau_{block} must be left out where tau is given; got both")
+    idle = {"fedavg": "v", "local": "u"}
+    users = [x for x in table.name if idle.get(x) != block]
+    if own and not users:
+        raise InputError(f"algorithm.tau_{block} must be 0 or left out for {' and '.join(table.name)}; got {own}")
+    if idle.get(name) == block:
+        return 0
+    steps = table.tau if own is None else own
+    if steps is None:
+        raise InputError(f"algorithm.tau_{block} is missing: give tau, or tau_u and tau_v")
+    return steps

@@ -1,0 +1,108 @@
+"""The fused engine: a whole block of replicates in one compiled call, for families with a kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedconv.algorithms import Algorithm, FedAlt, FedAvg, FedSim, LocalOnly, State
+from fedconv.eager import LEVELS
+from fedconv.streams import Streams
+from problems.base import Problem
+from problems.errors import InputError
+from problems.noise import Noise
+
+if TYPE_CHECKING:
+    from fedconv.fused_kernels import Setting
+
+
+def supported(problem: Problem, algorithm: Algorithm) -> str | None:
+    """None where this engine can run the algorithm on the problem, else the sentence why it cannot.
+
+    Subclasses are not taken for their parents: what they change would be ignored.
+    """
+    if type(algorithm) not in (FedAlt, FedAvg, LocalOnly, FedSim):
+        return f"the algorithm {algorithm.name!r} has no compiled kernel"
+    if problem.device.type != "cpu":
+        return f"compiled kernels run on the CPU; the problem is on {problem.device}"
+    if problem.kernel() is None:
+        return f"the problem family {problem.family!r} has no compiled kernel"
+    return None
+
+
+def simulate_block(
+    problem: Problem,
+    algorithm: Algorithm,
+    noise: Noise,
+    start: State,
+    T: int,
+    streams: Streams,
+    replicates: np.ndarray,
+    level: str,
+) -> dict[str, np.ndarray]:
+    """T rounds for the given replicates, all from ``start`` (u ``(d_u,)``, v ``(n, d_v)``).
+
+    Returns what ``fedconv.eager.simulate_block`` returns, from the same random numbers. Releases the interpreter
+    lock, so blocks run side by side in threads. Raises InputError where :func:`supported` gives a sentence.
+    """
+    from fedconv import fused_kernels as kernels
+    from fedconv.fused_measures import MEASURES
+
+    refusal = supported(problem, algorithm)
+    if refusal is not None:
+        raise InputError(f"engine 'fused' cannot run this: {refusal}")
+    R, n, d_u, d_v = len(replicates), problem.n, problem.d_u, problem.d_v
+    cohort = np.zeros((R, T, n), dtype=np.bool_)
+    depth = LEVELS.index(level)
+    out = np.full((len(MEASURES), R, T), np.nan)
+    F_final, u_final, v_final = np.empty(R), np.empty((R, d_u)), np.empty((R, n, d_v))
+    box = kernels.fedsim if isinstance(algorithm, FedSim) else kernels.fedalt
+    setting = _setting(problem, algorithm, noise, depth)
+    box(
+        setting,
+        kernels.scratch(setting, n, d_u, d_v),
+        streams.keys,
+        np.ascontiguousarray(replicates, dtype=np.int64),
+        T,
+        np.ascontiguousarray(start.u.cpu().numpy(), dtype=np.float64),
+        np.ascontiguousarray(start.v.cpu().numpy(), dtype=np.float64),
+        cohort,
+        out,
+        F_final,
+        u_final,
+        v_final,
+    )
+    measured = {
+        key: out[row]
+        for row, (key, needs) in enumerate(MEASURES)
+        if needs <= depth and (algorithm.measured_at == "virtual" or "virtual" not in key)
+    }
+    return measured | {"cohort": cohort, "F_final": F_final, "u_final": u_final, "v_final": v_final}
+
+
+def _setting(problem: Problem, algorithm: Algorithm, noise: Noise, depth: int) -> Setting:
+    from fedconv.fused_kernels import Setting
+    from problems.lifted import prepare
+
+    kernel = problem.kernel()
+    assert kernel is not None
+    law, parameter = noise.code()
+    scale_u, scale_v = noise.scales(problem.d_u, problem.d_v)
+    common = noise.dependence == "full" and isinstance(algorithm, FedSim)
+    return Setting(
+        code=int(kernel[0]),
+        p=prepare(*kernel),
+        m=int(algorithm.m),
+        tau_u=int(algorithm.tau_u),
+        tau_v=int(algorithm.tau_v),
+        gamma_u=float(algorithm.gamma_u),
+        gamma_v=float(algorithm.gamma_v),
+        law_u=law if scale_u > 0 or common else 0,
+        law_v=law if scale_v > 0 and not common else 0,
+        parameter=float(parameter),
+        scale_u=float(scale_u),
+        scale_v=float(scale_v),
+        common=common,
+        level=depth,
+    )

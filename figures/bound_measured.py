@@ -1,0 +1,139 @@
+"""Bound against measurement: for every horizon T′, the left-hand side of a theorem on a run and its bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike
+
+from analysis.numerals import number
+from analysis.report import OVERVIEW, Group, groups, theorem_of
+from analysis.verify import Result
+from figures import verdicts
+from figures.style import BLUE, COLUMN, GREY, MARKS, VERMILION, blank, save, styled, svg
+
+ABOVE, PANEL, BELOW, LEFT = 0.24, 1.45, 0.86, 0.52
+"""Inches over, of and under a panel (axis label and legend), and beside the first one."""
+
+
+def pictures(results: Sequence[Result]) -> dict[str, str]:
+    """SVG of every experiment and algorithm by ``Group.key``, and of all verdicts together by ``OVERVIEW``."""
+    found = groups(results)
+    drawn = {g.key: svg(draw(g.results), g.key, words(g)) for g in found}
+    return drawn | ({OVERVIEW: verdicts.picture(found)} if found else {})
+
+
+def write(results: Sequence[Result], path: Path | str) -> None:
+    """Write the figure of one experiment and algorithm as pdf, svg or png (by the path's suffix)."""
+    (group,) = groups(results)
+    save(draw(results), path, group.key, words(group))
+
+
+def words(group: Group) -> str:
+    """The figure in words, for those who cannot see it."""
+    ends = "; ".join(
+        f"{r.theorem} {MARKS[r.verdict.status].word}: measured {number(r.verdict.measured)}, bound"
+        f" {number(r.verdict.bound)} at T = {len(r.curve.measured)}"
+        for r in group.results
+    )
+    return f"{group.problem}, {group.algorithm}: measured left-hand side and bound for every horizon, log-log. {ends}."
+
+
+def draw(results: Sequence[Result], width: float = COLUMN) -> Figure:
+    """One panel for each theorem, two in a row, with the same axes: left-hand side (solid), bound (dashed) and the
+    confidence limits of the last horizon (bar), in the units of F over rounds."""
+    columns = min(2, len(results))
+    rows = math.ceil(len(results) / columns)
+    height = ABOVE + PANEL + BELOW
+    with styled():
+        figure = blank(width, height * rows, layout=None)
+        figure.subplots_adjust(
+            left=LEFT / width, right=1 - 0.06 / width, top=1 - ABOVE / (height * rows), bottom=BELOW / (height * rows),
+            wspace=0.1, hspace=(ABOVE + BELOW) / PANEL,
+        )  # fmt: skip
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, result in zip(panels.flat, results, strict=False):
+            _panel(axes, result)
+        for axes in panels.flat[len(results) :]:
+            axes.set_visible(False)
+        for row in panels:
+            row[0].set_ylabel("left-hand side, bound [units of F]")
+        _scale(panels[0, 0], results)
+        for axes in panels.flat:
+            axes.tick_params(labelbottom=True)
+    return figure
+
+
+def _panel(axes: Axes, result: Result) -> None:
+    verdict, mark = result.verdict, MARKS[result.verdict.status]
+    horizon = np.arange(1, len(result.curve.measured) + 1)
+    last = float(horizon[-1])
+    claimed = verdict.status != "premises_unmet"
+    dots = "." if last <= 2 else ""
+    axes.plot(horizon, _drawable(result.curve.measured), color=BLUE, marker=dots, label=_measured_label(result))
+    axes.plot(
+        horizon,
+        _drawable(result.curve.bound),
+        color=VERMILION if claimed else GREY,
+        linestyle=(0, (4, 1.6)),
+        marker=dots,
+        label=f"{result.theorem} bound" + ("" if claimed else " (not claimed)"),
+    )
+    low, value, high = (float(_drawable(x)) for x in (verdict.low, verdict.measured, verdict.high))
+    if math.isfinite(high) and verdict.high > verdict.low:
+        bottom = low if math.isfinite(low) else high * 1e-30
+        axes.vlines(last, bottom, high, color=mark.colour, linewidth=1.0, zorder=3)
+        axes.plot([last, last], [low, high], color=mark.colour, marker="_", linestyle="none", markersize=7,
+                  markeredgewidth=1.0, zorder=3, clip_on=False)  # fmt: skip
+    axes.plot(
+        [last], [value], color=mark.colour, marker=mark.marker, linestyle="none", markeredgecolor="white",
+        markeredgewidth=0.4, zorder=4, clip_on=False, label=f"limits at T = {horizon[-1]}",
+    )  # fmt: skip
+    if not np.isfinite(_drawable(result.curve.measured)).any():
+        axes.text(0.5, 0.5, "left-hand side not\npositive and finite", ha="center", va="center", color=GREY,
+                  transform=axes.transAxes)  # fmt: skip
+    axes.set_title(f"{result.theorem}: {mark.word}", y=1.0, pad=4)
+    axes.set_xlabel("horizon T′ [rounds]")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.42 / PANEL), borderaxespad=0.0, labelspacing=0.35)
+
+
+def _measured_label(result: Result) -> str:
+    """The measured curve with its weights: theorems weigh the same X and Y differently."""
+    values = theorem_of(result).evaluate(result.inputs.values, result.verdict.parameters)
+    weights = {b: float(values[f"weight_{b}"]) for b, there in zip("uv", result.inputs.blocks, strict=True) if there}
+    if not all(w > 0 for w in weights.values()):
+        return "measured, weights ≤ 0"
+    return "measured, " + ", ".join(f"$w_{b}$ {w:.2g}" for b, w in weights.items())
+
+
+def _drawable(x: ArrayLike) -> np.ndarray:
+    """Values that a logarithmic axis can show; NaN for the others."""
+    values = np.asarray(x, dtype=float)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def _scale(axes: Axes, results: Sequence[Result]) -> None:
+    """Logarithmic axes with whole decades where there are few, shared by all panels."""
+    seen = [_drawable(x) for r in results for x in (r.curve.measured, r.curve.bound, [r.verdict.low, r.verdict.high])]
+    values = np.concatenate(seen)
+    values = values[np.isfinite(values)]
+    rounds = max(len(r.curve.measured) for r in results)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim((1 / 1.15, rounds * 1.15) if rounds > 1 else (0.5, 2.0))
+    if values.size:
+        low, high = math.log10(values.min()) - 0.08, math.log10(values.max()) + 0.08
+        if math.floor(high) - math.ceil(low) < 1:
+            low, high = math.floor(low), math.ceil(high)
+        axes.set_ylim(10.0**low, 10.0**high)
+    axes.xaxis.set_major_locator(LogLocator(numticks=5))
+    axes.yaxis.set_major_locator(LogLocator(numticks=7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if 0.1 <= x < 9999 else number(x)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,178 @@
+"""What a problem is: client losses with partial gradients, and the constants that theorems ask for."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from problems.errors import InputError
+
+Grade = Literal["exact", "upper", "estimated"]
+GRADES: tuple[Grade, ...] = ("exact", "upper", "estimated")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One constant with the way it is known.
+
+    ``exact``: a closed form that is attained (or certified to a stated width). ``upper``: a proved
+    bound on the safe side (an upper bound for L, δ, ρ; a lower bound for F★). ``estimated``: sampled.
+    """
+
+    value: float
+    grade: Grade
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.grade not in GRADES:
+            raise InputError(f"a constant's grade must be one of {', '.join(GRADES)}; got {self.grade!r}")
+        if math.isnan(self.value):
+            raise InputError(f"a constant must be a number; got NaN ({self.note or 'no note'})")
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The constants of assumptions A1 and A3, and the infimum.
+
+    A1 (block smoothness), for every client i: ∇_uF_i is L_u-Lipschitz in u and L_uv-Lipschitz in v_i;
+    ∇_vF_i is L_v-Lipschitz in v_i and L_vu-Lipschitz in u.
+    A3 (partial gradient diversity), for all u, V:
+    (1/n) Σ_i ‖∇_uF_i(u,v_i) − ∇_uF(u,V)‖² ≤ δ² + ρ² ‖∇_uF(u,V)‖²  (δ = ∞ where no finite δ exists).
+    F_star: inf F, or a lower bound of it.
+    """
+
+    L_u: Constant
+    L_v: Constant
+    L_uv: Constant
+    L_vu: Constant
+    delta: Constant
+    rho: Constant
+    F_star: Constant
+
+    @property
+    def chi(self) -> float:
+        """Relative cross-sensitivity χ = max(L_uv, L_vu)/√(L_u L_v); 0 where a block is missing."""
+        cross = max(self.L_uv.value, self.L_vu.value)
+        return 0.0 if cross == 0.0 else cross / math.sqrt(self.L_u.value * self.L_v.value)
+
+    @property
+    def grade(self) -> Grade:
+        """The weakest grade among the constants."""
+        return max((getattr(self, f.name).grade for f in fields(self)), key=GRADES.index)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain data for provenance; infinity is written as the string "inf"."""
+        out: dict[str, dict[str, Any]] = {}
+        for f in fields(self):
+            c: Constant = getattr(self, f.name)
+            value: float | str = c.value if math.isfinite(c.value) else str(c.value)
+            out[f.name] = {"value": value, "grade": c.grade, "note": c.note}
+        return out
+
+    @classmethod
+    def from_dict(cls, data: dict[str, dict[str, Any]]) -> Constants:
+        """Inverse of :meth:`to_dict`."""
+        return cls(**{k: Constant(float(c["value"]), c["grade"], c.get("note", "")) for k, c in data.items()})
+
+
+Kernel = tuple[int, tuple[np.ndarray, ...]]
+"""A family's code in ``problems.kernels`` and its six float64 arrays of three dimensions."""
+
+
+class Problem(ABC):
+    """F(u,V) = (1/n) Σ_i F_i(u, v_i) with n clients, shared u ∈ R^{d_u}, personal v_i ∈ R^{d_v}.
+
+    Every method is batched over any leading axes ``...`` and over ``k`` clients at once, in float64:
+    ``u (..., k, d_u)`` (each client's own copy), ``v (..., k, d_v)``, ``clients (..., k)`` or ``(k,)``
+    (int64 indices into 0..n−1). ``value`` gives ``(..., k)``, ``grad_u`` gives ``(..., k, d_u)``,
+    ``grad_v`` gives ``(..., k, d_v)``. Sizes along ``...`` must be equal or broadcast.
+    """
+
+    family: ClassVar[str]
+    spec: dict[str, Any] | None = None
+    """The ``[problem]`` table that builds this problem again (set by ``problems.registry.build_problem``)."""
+    n: int
+    d_u: int
+    d_v: int
+
+    @abstractmethod
+    def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        """F_i(u_i, v_i) for the given clients, ``(..., k)``."""
+
+    @abstractmethod
+    def grad_u(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        """∇_uF_i(u_i, v_i) for the given clients, ``(..., k, d_u)``."""
+
+    @abstractmethod
+    def grad_v(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        """∇_vF_i(u_i, v_i) for the given clients, ``(..., k, d_v)``."""
+
+    @abstractmethod
+    def _constants(self) -> Constants: ...
+
+    @cached_property
+    def constants(self) -> Constants:
+        """The constants of A1 and A3 and F★, each with its grade. Never taken from a run."""
+        return self._constants()
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Problem:
+        """The same problem with its data on another device."""
+
+    def minimiser(self) -> tuple[Tensor, Tensor] | None:
+        """A point (u ``(d_u,)``, V ``(n, d_v)``) where F★ is attained, by a closed form or a certified
+        search, or None where none is known."""
+        return None
+
+    def kernel(self) -> Kernel | None:
+        """Data for the fused engine (see ``problems.kernels``), or None: then runs are eager."""
+        return None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def everyone(self) -> Tensor:
+        """Indices of all clients, ``(n,)``."""
+        return torch.arange(self.n, device=self.device)
+
+    def objective(self, u: Tensor, v: Tensor) -> Tensor:
+        """F(u, V) for u ``(..., d_u)`` and V ``(..., n, d_v)``: ``(...)``."""
+        spread = u[..., None, :].expand(*u.shape[:-1], self.n, self.d_u)
+        return self.value(spread, v, self.everyone()).mean(-1)
+
+    def shape(self) -> str:
+        return f"n={self.n}, d_u={self.d_u}, d_v={self.d_v}"
+
+
+def check_array(name: str, data: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """``data`` as a finite float64 array of the given shape (None: any size along that axis).
+
+    Raises InputError naming the argument, what was expected and what came.
+    """
+    try:
+        given = np.array(data)
+        if given.size and given.dtype.kind not in "iuf":
+            raise TypeError
+        array = given.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be an array of numbers of shape {_show(shape)}; got {data!r}") from error
+    if array.ndim != len(shape) or any(s is not None and s != a for s, a in zip(shape, array.shape, strict=True)):
+        raise InputError(f"{name} must have shape {_show(shape)}; got {_show(array.shape)}")
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} must be finite; got {int((~np.isfinite(array)).sum())} entries that are NaN or inf")
+    return array
+
+
+def _show(shape: tuple[int | None, ...]) -> str:
+    return "(" + ", ".join("any" if s is None else str(s) for s in shape) + ("," if len(shape) == 1 else "") + ")"

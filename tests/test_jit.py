@@ -1,0 +1,82 @@
+"""Compiled kernels are cached, and never outlive the sources they were compiled from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import problems
+from problems import jit
+
+SCRIPT = """
+import numpy as np
+from problems.noise import fill_row
+out = np.empty(1000)
+fill_row(4, 1.0, np.array([1, 2, 3, 4], dtype=np.uint64), out)
+print(sum(fill_row.stats.cache_hits.values()), sum(fill_row.stats.cache_misses.values()), int((out > 0).sum()))
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the problems package that can be edited."""
+    source = Path(problems.__file__).parent
+    shutil.copytree(source, tmp_path / "copy" / "problems", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "copy"
+
+
+def draw(checkout: Path, cache: Path) -> tuple[int, int, int]:
+    """(cache hits, cache misses, positive spikes) of one fresh process."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(checkout)}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=checkout, env=environment, capture_output=True, text=True, check=True
+    )
+    hits, misses, positive = map(int, done.stdout.split())
+    return hits, misses, positive
+
+
+def test_a_second_process_compiles_nothing_and_an_edit_compiles_again(checkout: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    hits, misses, positive = draw(checkout, cache)
+    assert (hits, misses) == (0, 1)
+    assert 400 < positive < 600
+    assert draw(checkout, cache) == (1, 0, positive)
+    # half of the uniform numbers behind the spikes leave (0, ½): the caller's own file is unchanged
+    uniforms = checkout / "problems" / "xoshiro.py"
+    source = uniforms.read_text(encoding="utf-8")
+    assert source.count("(1.0 / 9007199254740992.0)") == 1
+    uniforms.write_text(source.replace("(1.0 / 9007199254740992.0)", "(0.5 / 9007199254740992.0)"), encoding="utf-8")
+    assert draw(checkout, cache) == (0, 1, 1000)
+
+
+def test_without_a_writable_folder_nothing_is_cached(checkout: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    for _ in range(2):
+        hits, misses, positive = draw(checkout, blocked)
+        assert (hits, misses) == (0, 1)
+        assert 400 < positive < 600
+
+
+def test_old_versions_are_removed(tmp_path: Path) -> None:
+    for age in range(7):
+        folder = tmp_path / f"version{age}"
+        folder.mkdir()
+        (folder / "code.nbc").write_bytes(b"")
+        os.utime(folder, (1_000_000 - age, 1_000_000 - age))
+    jit._prune(tmp_path)
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["version0", "version1", "version2", "version3"]
+
+
+@pytest.mark.parametrize("name", ["kernels.py", "xoshiro.py", "noise.py", "lifted.py", "sincos.py", "jit.py"])
+def test_every_kernel_source_counts(checkout: Path, name: str) -> None:
+    package = checkout / "problems"
+    before = jit._digest([package])
+    with (package / name).open("a") as file:
+        file.write("\n# edited\n")
+    assert jit._digest([package]) != before

@@ -1,0 +1,397 @@
+"""Stores: complete or absent, equal when loaded back, resumed bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import Tensor
+
+from fedconv import eager, store
+from fedconv.algorithms import FedAlt, FedSim, State
+from fedconv.run import BLOCK, Experiment, run
+from fedconv.store import load, run_to_store, save
+from problems.base import Constant, Constants, Problem
+from problems.errors import InputError
+from problems.noise import Noise
+
+
+class Bowl(Problem):
+    """F_i = ½‖u − i‖² + ½‖v_i − u‖², one coordinate each, three clients."""
+
+    family = "bowl"
+    n, d_u, d_v = 3, 1, 1
+
+    def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        return 0.5 * ((u[..., 0] - clients).square() + (v[..., 0] - u[..., 0]).square())
+
+    def grad_u(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        return (u - clients[..., None]) + (u - v)
+
+    def grad_v(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        return v - u
+
+    def _constants(self) -> Constants:
+        one = Constant(1.0, "exact")
+        return Constants(
+            Constant(2.0, "exact"), one, one, one, Constant(float("inf"), "exact"), one, Constant(1 / 3, "exact")
+        )
+
+    def to(self, device: torch.device | str) -> Bowl:
+        return self
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    start = State(torch.tensor([0.5], dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64))
+    algorithm = FedAlt(m=2, gamma_u=0.1, gamma_v=0.2, tau_u=2, tau_v=1)
+    return Experiment(Bowl(), algorithm, Noise("gaussian", 0.3, 0.4), start, T=3, seed=5, name="bowl/fedalt")
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def chunk_of(path: Path, variable: str) -> Path:
+    """A file with numbers of a variable."""
+    return next(p for p in sorted((path / variable).rglob("*")) if p.is_file() and p.name != "zarr.json")
+
+
+# ---- saved and loaded --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["none", "stationarity", "proof"])
+def test_loaded_equals_saved(experiment: Experiment, tmp_path: Path, level: str) -> None:
+    trace = run(experiment, 4, level=level)
+    save(trace, tmp_path / "a.zarr")
+    loaded = load(tmp_path / "a.zarr")
+    xr.testing.assert_identical(loaded, trace)
+    assert {k: v.dtype for k, v in loaded.variables.items()} == {k: v.dtype for k, v in trace.variables.items()}
+    assert leftovers(tmp_path) == ["a.zarr"]
+
+
+def test_odd_numbers_survive(experiment: Experiment, tmp_path: Path) -> None:
+    trace = run(experiment, 2)
+    trace["F"].values[0, 1:] = [np.inf, np.nan]
+    trace["grad_u_sq"].values[:] = -np.nan
+    trace["F_final"].values[:] = -0.0
+    save(trace, tmp_path / "a.zarr")
+    loaded = load(tmp_path / "a.zarr")
+    xr.testing.assert_identical(loaded, trace)
+    assert np.signbit(loaded["F_final"].values).all()
+
+
+def test_a_store_of_no_shared_part_survives(tmp_path: Path, experiment: Experiment) -> None:
+    trace = run(experiment, 2).isel(shared=slice(0, 0))
+    save(trace, tmp_path / "a.zarr")
+    xr.testing.assert_identical(load(tmp_path / "a.zarr"), trace)
+
+
+# ---- complete or absent ------------------------------------------------------------------------------------
+
+
+def test_a_failed_save_leaves_nothing(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = run(experiment, 2)
+    original = xr.Dataset.to_zarr
+
+    def fails_at_the_end(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", fails_at_the_end)
+    with pytest.raises(OSError, match="disk full"):
+        save(trace, tmp_path / "a.zarr")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_failed_overwrite_keeps_the_old_store(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = run(experiment, 2)
+    save(old, tmp_path / "a.zarr")
+    original = store.os.replace
+
+    def fails_for_the_new(source, target):
+        if str(source).endswith(".tmp"):
+            raise OSError("no")
+        original(source, target)
+
+    monkeypatch.setattr(store.os, "replace", fails_for_the_new)
+    with pytest.raises(OSError, match="no"):
+        save(run(experiment, 3), tmp_path / "a.zarr", overwrite=True)
+    monkeypatch.undo()
+    assert leftovers(tmp_path) == ["a.zarr"]
+    xr.testing.assert_identical(load(tmp_path / "a.zarr"), old)
+
+
+# ---- overwriting -------------------------------------------------------------------------------------------
+
+
+def test_an_existing_store_is_kept_unless_overwriting_is_allowed(experiment: Experiment, tmp_path: Path) -> None:
+    save(run(experiment, 2), tmp_path / "a.zarr")
+    newer = run(experiment, 3)
+    with pytest.raises(InputError, match=r"a\.zarr exists already"):
+        save(newer, tmp_path / "a.zarr")
+    assert load(tmp_path / "a.zarr").sizes["replicate"] == 2
+    save(newer, tmp_path / "a.zarr", overwrite=True)
+    xr.testing.assert_identical(load(tmp_path / "a.zarr"), newer)
+    assert leftovers(tmp_path) == ["a.zarr"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_not_a_store_is_never_overwritten(experiment: Experiment, tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "mine"
+    if kind == "file":
+        target.write_text("precious")
+    else:
+        target.mkdir()
+        (target / "precious").write_text("precious")
+    with pytest.raises(InputError, match="is not a fedconv store; it will not be overwritten"):
+        save(run(experiment, 2), target, overwrite=True)
+    assert (target if kind == "file" else target / "precious").read_text() == "precious"
+
+
+# ---- damaged stores ----------------------------------------------------------------------------------------
+
+
+def delete(path: Path) -> None:
+    chunk_of(path, "F").unlink()
+
+
+def delete_variable(path: Path) -> None:
+    shutil.rmtree(path / "F")
+
+
+def truncate(path: Path) -> None:
+    chunk = chunk_of(path, "F")
+    chunk.write_bytes(chunk.read_bytes()[:-5])
+
+
+def empty(path: Path) -> None:
+    chunk_of(path, "F").write_bytes(b"")
+
+
+def delete_metadata(path: Path) -> None:
+    (path / "zarr.json").unlink()
+
+
+def break_metadata(path: Path) -> None:
+    (path / "zarr.json").write_text("{")
+
+
+def edit_attributes(path: Path, change) -> None:
+    meta = json.loads((path / "zarr.json").read_text())
+    change(meta["attributes"])
+    (path / "zarr.json").write_text(json.dumps(meta))
+
+
+def lose_checksums(path: Path) -> None:
+    edit_attributes(path, lambda a: a.pop("checksums"))
+
+
+def break_checksums(path: Path) -> None:
+    edit_attributes(path, lambda a: a.update(checksums="[1, 2]"))
+
+
+def other_format(path: Path) -> None:
+    edit_attributes(path, lambda a: a.update(format=99))
+
+
+def change_provenance(path: Path) -> None:
+    edit_attributes(path, lambda a: a.update(seed=6))
+
+
+def lose_provenance(path: Path) -> None:
+    edit_attributes(path, lambda a: a.pop("constants"))
+
+
+def swap_chunks(path: Path) -> None:
+    chunk_of(path, "F").write_bytes(chunk_of(path, "grad_u_sq").read_bytes())
+
+
+def drop_dimension_names(path: Path) -> None:
+    file = path / "F" / "zarr.json"
+    meta = json.loads(file.read_text())
+    del meta["dimension_names"]
+    file.write_text(json.dumps(meta))
+
+
+def change_units(path: Path) -> None:
+    file = path / "F" / "zarr.json"
+    meta = json.loads(file.read_text())
+    meta["attributes"]["units"] = "m"
+    file.write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        delete, delete_variable, truncate, empty, delete_metadata, break_metadata, lose_checksums, break_checksums,
+        other_format, change_provenance, lose_provenance, swap_chunks, drop_dimension_names, change_units,
+    ],
+)  # fmt: skip
+def test_a_damaged_store_is_refused_in_one_sentence(experiment: Experiment, tmp_path: Path, damage) -> None:
+    path = tmp_path / "a.zarr"
+    save(run(experiment, 3), path)
+    load(path)
+    damage(path)
+    with pytest.raises(InputError, match=r"a\.zarr (is|has|does)") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "empty folder"])
+def test_what_is_not_a_store_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.zarr"
+    if kind == "file":
+        path.write_text("x")
+    if kind == "empty folder":
+        path.mkdir()
+    with pytest.raises(InputError, match=r"a\.zarr (does not exist|is not a complete fedconv store)"):
+        load(path)
+
+
+# ---- resuming ----------------------------------------------------------------------------------------------
+
+MANY = 2 * BLOCK + 3
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(experiment: Experiment, path: Path, after: int, error: type[BaseException] = Stop) -> None:
+    """Start a run of MANY replicates and stop it when ``after`` are done."""
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        if done >= after:
+            raise error
+
+    with pytest.raises(error):
+        run_to_store(experiment, MANY, path, progress=progress)
+
+
+@pytest.mark.parametrize("after", [1, BLOCK + 1, MANY])
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(
+    experiment: Experiment, tmp_path: Path, after: int, error: type[BaseException]
+) -> None:
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, after, error)
+    assert leftovers(tmp_path) == ["a.zarr.partial"]
+    counted: list[int] = []
+    resumed = run_to_store(experiment, MANY, path, progress=counted.append, workers=2)
+    assert leftovers(tmp_path) == ["a.zarr"]
+    assert sum(counted) == MANY
+    xr.testing.assert_identical(resumed, run(experiment, MANY))
+    xr.testing.assert_identical(resumed, load(path))
+
+
+def test_finished_blocks_are_not_computed_again(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, BLOCK)
+    computed: list[np.ndarray] = []
+    simulate = eager.simulate_block
+    monkeypatch.setattr(eager, "simulate_block", lambda *a: (computed.append(a[6]), simulate(*a))[1])
+    run_to_store(experiment, MANY, path)
+    assert np.concatenate(computed).tolist() == list(range(BLOCK, MANY))
+
+
+def test_an_exception_while_a_block_is_saved_loses_only_that_block(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zarr"
+    original = store.save
+
+    def fails_once(trace: xr.Dataset, target: Path, **options) -> None:
+        if f"{BLOCK:08d}" in str(target):
+            raise OSError("disk full")
+        original(trace, target, **options)
+
+    monkeypatch.setattr(store, "save", fails_once)
+    with pytest.raises(OSError, match="disk full"):
+        run_to_store(experiment, MANY, path)
+    assert leftovers(tmp_path / "a.zarr.partial") == ["block-00000000.zarr", "experiment.json"]
+    monkeypatch.undo()
+    xr.testing.assert_identical(run_to_store(experiment, MANY, path), run(experiment, MANY))
+
+
+def changed_start(e: Experiment) -> Experiment:
+    return dataclasses.replace(e, start=State(e.start.u + 1, e.start.v))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: dataclasses.replace(e, seed=6),
+        lambda e: dataclasses.replace(e, T=4),
+        lambda e: dataclasses.replace(e, noise=Noise("rademacher", 0.3, 0.4)),
+        lambda e: dataclasses.replace(e, algorithm=FedSim(m=2, gamma_u=0.1, gamma_v=0.2, tau_u=2, tau_v=2)),
+        lambda e: dataclasses.replace(e, algorithm=dataclasses.replace(e.algorithm, gamma_u=0.11)),
+        changed_start,
+    ],
+)
+def test_blocks_of_another_experiment_are_refused(experiment: Experiment, tmp_path: Path, change) -> None:
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, 1)
+    with pytest.raises(InputError, match=r"a\.zarr\.partial holds blocks of another experiment"):
+        run_to_store(change(experiment), MANY, path)
+
+
+def test_another_level_or_number_of_replicates_is_refused(experiment: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, 1)
+    with pytest.raises(InputError, match="another experiment"):
+        run_to_store(experiment, MANY, path, level="none")
+    with pytest.raises(InputError, match="another experiment"):
+        run_to_store(experiment, MANY + 1, path)
+
+
+def test_a_folder_that_is_not_ours_is_refused_and_kept(experiment: Experiment, tmp_path: Path) -> None:
+    foreign = tmp_path / "a.zarr.partial"
+    foreign.mkdir()
+    (foreign / "precious").write_text("precious")
+    with pytest.raises(InputError, match=r"a\.zarr\.partial"):
+        run_to_store(experiment, 2, tmp_path / "a.zarr")
+    assert (foreign / "precious").read_text() == "precious"
+
+
+def test_a_damaged_block_is_named(experiment: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, 1)
+    truncate(tmp_path / "a.zarr.partial" / "block-00000000.zarr")
+    with pytest.raises(InputError, match=r"block-00000000\.zarr"):
+        run_to_store(experiment, MANY, path)
+    assert not path.exists()
+
+
+def test_an_existing_target_is_refused_before_anything_runs(experiment: Experiment, tmp_path: Path) -> None:
+    (tmp_path / "a.zarr").mkdir()
+    with pytest.raises(InputError, match=r"a\.zarr exists already"):
+        run_to_store(experiment, 2, tmp_path / "a.zarr")
+    assert leftovers(tmp_path) == ["a.zarr"]
+
+
+def test_diverged_replicates_are_counted_over_all_blocks(experiment: Experiment, tmp_path: Path) -> None:
+    wild = dataclasses.replace(experiment, T=30, algorithm=dataclasses.replace(experiment.algorithm, gamma_u=1e12))
+    trace = run_to_store(wild, BLOCK + 1, tmp_path / "a.zarr")
+    assert trace.attrs["diverged"] == BLOCK + 1
+    assert not np.isfinite(trace["F_final"].values).any()
+
+
+@pytest.mark.parametrize("replicates", [0, -1])
+def test_no_replicates_is_an_input_error(experiment: Experiment, tmp_path: Path, replicates: int) -> None:
+    with pytest.raises(InputError, match="replicates must be at least 1"):
+        run_to_store(experiment, replicates, tmp_path / "a.zarr")
+    assert leftovers(tmp_path) == []

@@ -1,0 +1,256 @@
+"""Intervals and decisions: coverage at measurable errors, and every way a verdict can come out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis import verify as module
+from analysis.intervals import betting_lower, student_lower, student_upper
+from analysis.theorems import FA, FA_STAR, FS, FS_STAR
+from analysis.verdict import RELATIVE_FLOOR, Limits, decide, limits
+from analysis.verify import verify
+from fedconv.algorithms import FedAlt, FedAvg, FedSim, LocalOnly, State
+from fedconv.run import Experiment
+from problems.base import Constant
+from problems.errors import InputError
+from problems.noise import Noise
+from problems.registry import build_problem
+from problems.sharp import sharp
+
+
+def state(problem, u=0.0, v=0.0):
+    return State(
+        torch.full((problem.d_u,), float(u), dtype=torch.float64),
+        torch.full((problem.n, problem.d_v), float(v), dtype=torch.float64),
+    )
+
+
+def descent(eta=1.0, T=1, noise=None, u=1.0):
+    problem = sharp(kind="descent")
+    algorithm = FedAlt(1, 1.0, 0.0, tau_u=1, tau_v=0)
+    return Experiment(problem, algorithm, noise or Noise("zero"), state(problem, u), T).with_eta(eta)
+
+
+# ---- intervals ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        lambda rng, shape: rng.exponential(size=shape),
+        lambda rng, shape: rng.lognormal(-0.5, 1.0, size=shape),
+        lambda rng, shape: 10.0 * (rng.random(shape) < 0.1),
+        lambda rng, shape: np.ones(shape),
+    ],
+)
+def test_betting_lower_limit_errs_rarely_for_every_law(law):
+    """The mean is 1 for each law; at error 0.05 the limit exceeds it in at most 5 % of trials (z = 5 above that)."""
+    rng = np.random.default_rng(1)
+    wrong = sum(betting_lower(row, 0.05) > 1 + 1e-9 for row in law(rng, (2000, 40)))
+    assert wrong <= 2000 * 0.05 + 5 * math.sqrt(2000 * 0.05 * 0.95)
+
+
+def test_betting_may_look_after_every_sample():
+    rng = np.random.default_rng(2)
+    wrong = 0
+    for row in rng.exponential(size=(300, 64)):
+        wrong += any(betting_lower(row[:k], 0.05) > 1 for k in range(1, 65, 3))
+    assert wrong <= 300 * 0.05 + 5 * math.sqrt(300 * 0.05 * 0.95)
+
+
+def test_betting_has_power():
+    """Constant samples at 1.3 refute a mean of 1 at error 1e-6 within 64, and their limit tends to 1.3."""
+    assert betting_lower(np.full(64, 1.3), 1e-6) > 1.0
+    assert betting_lower(np.full(4096, 1.3), 1e-6) == pytest.approx(1.3, rel=0.005)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.floats(1e-9, 0.4))
+def test_betting_limit_is_below_the_sample_maximum_and_scales(values, error):
+    x = np.array(values)
+    low = betting_lower(x, error)
+    assert 0 <= low <= x.max()
+    assert betting_lower(2 * x, error) == pytest.approx(2 * low, rel=1e-9)
+
+
+def test_betting_refuses_negative_samples_and_takes_divergence_as_infinite():
+    with pytest.raises(ValueError, match="nonnegative"):
+        betting_lower(np.array([-1.0, 2.0]), 0.1)
+    assert betting_lower(np.array([1.0, math.inf]), 0.1) == math.inf
+
+
+def test_student_limits_cover_normal_samples():
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(4000, 20))
+    wrong = sum(student_upper(row, 0.05) < 0 for row in rows)
+    assert abs(wrong - 200) <= 5 * math.sqrt(200)
+    assert student_lower(rows[0], 0.05) == -student_upper(-rows[0], 0.05)
+    assert student_upper(np.array([1.0]), 0.1) == math.inf
+
+
+# ---- decisions ---------------------------------------------------------------------------------------------
+
+
+def test_decisions():
+    assert decide(Limits(0.5, 0.9, ""), 1.0, 0.0)[0] == "holds"
+    assert decide(Limits(1.1, 1.9, ""), 1.0, 0.0)[0] == "violated"
+    assert decide(Limits(0.5, 1.9, ""), 1.0, 0.0)[0] == "inconclusive"
+    assert decide(Limits(0.5, 0.9, ""), math.inf, 0.0)[0] == "inconclusive"
+    just_above = 1 + 0.5 * RELATIVE_FLOOR
+    assert decide(Limits(just_above, just_above, ""), 1.0, 0.0)[0] == "holds"
+    clearly = 1 + 3 * RELATIVE_FLOOR
+    assert decide(Limits(clearly, clearly, ""), 1.0, 0.0)[0] == "violated"
+    assert decide(Limits(clearly, clearly, ""), 1.0, 1e-3)[0] == "holds"
+
+
+def test_methods_are_named():
+    x = np.array([1.0, 2.0, 3.0])
+    assert limits(x, 0.1, 1, deterministic=True, nonnegative=True) == Limits(1.0, 1.0, "deterministic")
+    assert limits(x, 0.1, 1, deterministic=False, nonnegative=True).method == "betting (low), Student t (high)"
+    assert limits(x, 0.1, 1, deterministic=False, nonnegative=False).method == "Student t"
+    wider = limits(x, 0.1, 8, deterministic=False, nonnegative=False)
+    assert wider.high > limits(x, 0.1, 1, deterministic=False, nonnegative=False).high
+
+
+def test_equality_holds_with_one_replicate():
+    for result in verify(descent(), [FA, FA_STAR]):
+        verdict = result.verdict
+        assert verdict.status == "holds"
+        assert verdict.tightness == pytest.approx(1.0, rel=1e-12)
+        assert (verdict.replicates, verdict.method) == (1, "deterministic")
+
+
+def test_half_the_bound_is_violated():
+    weak = FA.mutate(FA.mutant("gap1"))
+    verdict = verify(descent(), [weak])[0].verdict
+    assert verdict.status == "violated"
+    assert verdict.tightness == pytest.approx(2.0)
+
+
+def test_a_step_outside_the_range_is_premises_unmet_and_says_which():
+    verdict = verify(descent(eta=1.5), [FA])[0].verdict
+    assert verdict.status == "premises_unmet"
+    assert any("(1+α)η ≤ 1 fails: it is 1.5" in sentence for sentence in verdict.premises)
+    dropped = FA.mutate(FA.mutant("no_conditions"))
+    assert verify(descent(eta=1.5), [dropped])[0].verdict.status == "violated"
+
+
+def test_divergence_counts_against_the_bound():
+    """η = 3 on a quadratic doubles u each round and overflows; without step-size premises that refutes the bound."""
+    experiment = descent(eta=3.0, T=2000, noise=Noise("gaussian", 1.0))
+    verdict = verify(experiment, [FA.mutate(FA.mutant("no_conditions"))])[0].verdict
+    assert verdict.status == "violated"
+    assert verdict.diverged == verdict.replicates
+    assert "diverged" in verdict.reason
+    assert verify(experiment, [FA])[0].verdict.status == "premises_unmet"
+
+
+def test_estimated_constants_never_give_a_final_verdict():
+    experiment = descent()
+    constants = experiment.problem.constants
+    experiment.problem.__dict__["constants"] = replace(constants, L_u=Constant(constants.L_u.value, "estimated"))
+    for theorem, word in ((FA, "consistent"), (FA.mutate(FA.mutant("gap1")), "not consistent")):
+        verdict = verify(experiment, [theorem])[0].verdict
+        assert verdict.status == "inconclusive"
+        assert verdict.reason.startswith(word)
+        assert verdict.grade == "estimated"
+
+
+def test_replicates_are_added_until_decided(monkeypatch):
+    """A noisy bound close to equality needs more than the first look; a budget ends the search."""
+    experiment = descent(eta=0.97, T=6, noise=Noise("gaussian", 1.0), u=0.0)
+    far = verify(experiment, [FA], max_replicates=8192)[0].verdict
+    assert far.status == "holds"
+    assert 64 < far.replicates <= 8192
+    near = verify(experiment, [FA], max_replicates=64)[0].verdict
+    assert (near.status, near.replicates) == ("inconclusive", 64)
+    assert near.low < near.bound < near.high
+
+
+def test_error_is_shared_by_the_checks():
+    one, many = (verify(descent(0.5, 5, Noise("gaussian", 1.0)), [FA], checks=k)[0].verdict for k in (1, 10))
+    assert many.error == pytest.approx(one.error / 10)
+    assert many.high > one.high
+
+
+def test_infinite_diversity_uses_the_visited_points():
+    problem = build_problem({"family": "quadratic", "n": 4, "d_u": 2, "d_v": 2})
+    start = state(problem, 1.0, 1.0)
+    for cls, theorems in ((FedAlt, (FA, FA_STAR)), (FedSim, (FS, FS_STAR))):
+        algorithm = cls(2, 1.0, 1.0, tau_u=2, tau_v=2)
+        experiment = Experiment(problem, algorithm, Noise("gaussian", 0.3, 0.3), start, 50).with_eta(0.1)
+        for result in verify(experiment, theorems):
+            assert result.verdict.status == "holds"
+            assert result.verdict.a_posteriori
+        refused = verify(experiment, theorems[:1], a_posteriori=False)[0].verdict
+        assert refused.status == "premises_unmet"
+        assert "δ is infinite" in refused.reason
+
+
+def test_a_posteriori_is_the_plain_bound_where_the_diversity_is_constant():
+    """Equal Hessians and no coupling: the diversity is δ² everywhere, so both forms agree."""
+    problem = sharp(kind="sampling", n=3, delta=2.0)
+    algorithm = FedAlt(2, 1.0, 0.0, tau_u=2, tau_v=0)
+    experiment = Experiment(problem, algorithm, Noise("zero"), state(problem, 0.3), 20).with_eta(0.3)
+    parameters = {"alpha": 0.0, "theta": 0.0, "theta_v": 0.0, "omega": 1.0}
+    plain, visited = (
+        verify(experiment, [FA], parameters=parameters, a_posteriori=choice)[0].verdict for choice in (False, True)
+    )
+    assert visited.a_posteriori
+    assert visited.bound == pytest.approx(plain.bound, rel=1e-9)
+    assert visited.measured == plain.measured
+
+
+def test_one_block_runs_use_one_block_of_the_theorem():
+    problem = build_problem({"family": "trigonometric", "n": 4, "d_u": 2, "d_v": 2})
+    noise = Noise("gaussian", 0.2, 0.2)
+    for algorithm, blocks in (
+        (FedAvg(2, 1.0, 0.0, tau_u=2, tau_v=0), (True, False)),
+        (LocalOnly(2, 0.0, 1.0, tau_u=0, tau_v=2), (False, True)),
+    ):
+        experiment = Experiment(problem, algorithm, noise, state(problem, 0.5, 0.5), 40).with_eta(0.2)
+        result = verify(experiment, [FA])[0]
+        assert result.inputs.blocks == blocks
+        assert result.inputs.values["chi"] == 0.0
+        assert result.verdict.status == "holds"
+
+
+def test_unequal_steps_raise_the_other_constant():
+    """γ_v a quarter of what η asks for: L_v is raised fourfold, and the verdict is the same as if it were that."""
+    problem = build_problem({"family": "trigonometric", "n": 4, "d_u": 2, "d_v": 2})
+    algorithm = FedAlt(2, 0.1, 0.025, tau_u=2, tau_v=2)
+    experiment = Experiment(problem, algorithm, Noise("gaussian", 0.2, 0.2), state(problem, 0.5, 0.5), 20)
+    result = verify(experiment, [FA])[0]
+    assert result.inputs.values["eta"] == pytest.approx(0.2)
+    assert result.inputs.values["L_v"] == pytest.approx(4 * problem.constants.L_v.value)
+    assert "L_v raised" in result.inputs.notes[0]
+    assert result.verdict.status == "holds"
+
+
+def test_bad_requests_are_sentences():
+    experiment = descent()
+    with pytest.raises(InputError, match="theorem FS is about fedsim; got 'fedalt'"):
+        verify(experiment, [FS])
+    with pytest.raises(InputError, match=r"error must lie in \(0, 0.5\); got 0.7"):
+        verify(experiment, [FA], error=0.7)
+    with pytest.raises(InputError, match="max_replicates must be at least 2"):
+        verify(experiment, [FA], max_replicates=1)
+    with pytest.raises(InputError, match="free parameters alpha, theta, theta_v, omega; got 'beta'"):
+        verify(experiment, [FA], parameters={"beta": 1.0})
+
+
+def test_pilots_never_enter_a_verdict():
+    assert module.PILOT >= 1_000_000
+
+
+def test_verdict_as_plain_data():
+    data = verify(descent(), [FA])[0].to_dict()
+    assert data["status"] == "holds"
+    assert data["parameters"]["theta"] in ("inf", 0.0)
+    assert data["inputs"]["L_u"] == 1.0

@@ -153,21 +153,33 @@ _JOINT_NOISE = _instance(
     alpha=0.9,
 )
 _JOINT_SAMPLING = _instance(
-    _scalar([1.0, 1.0], 0.98, [1.0, -1.0], [1.0, -1.0]),
-    _point([0.0], [[1.0], [-1.0]]),
-    {"m": 1, "eta": 0.58},
-    100,
+    _scalar([1.0, 1.0], 0.98, [1.0, -1.0], [0.8, -0.8]),
+    _point([0.0], [[-1.5], [1.5]]),
+    {"m": 1, "eta": 0.588},
+    20,
     "the sampled client pulls both blocks along the top eigenvector of the Hessian",
-    alpha=0.69,
+    alpha=0.7,
 )
-_ABSENT = _instance(
-    _scalar([1.0] * 6, 0.97, [0.0] * 6, [0.0] * 6),
+_ABSENT_DROPPED = _instance(
+    _sharp("coupled", n=6, chi=0.97),
     _point([1.0], [[-1.0]] * 6),
     {"m": 1, "eta": 0.995},
     40,
     "five of six clients keep an old v for which the shared step is too long",
     alpha=1e-3,
 )
+
+
+def _absent(n: int, m: int, chi: float, eta: float, alpha: float, T: int) -> Instance:
+    return _instance(
+        _sharp("coupled", n=n, chi=chi),
+        _point([1.0], [[-1.0]] * n),
+        {"m": m, "eta": eta},
+        T,
+        "the absent of many equal clients keep an old v for which the shared step is too long",
+        alpha=alpha,
+    )
+
 
 _COMMON: dict[str, Instance] = {
     "gap1": _DESCENT,
@@ -184,7 +196,12 @@ _COMMON: dict[str, Instance] = {
 CATCHING: dict[tuple[str, str], Instance] = {
     **{(key, mutant): found for key in (*ALT, *SIM) for mutant, found in _COMMON.items()},
     **{(key, "no_conditions"): _BIG_STEP for key in ("FA", "FS")},
-    **{(key, "virtual_dropped"): _ABSENT for key in ALT},
+    **{(key, "virtual_dropped"): _ABSENT_DROPPED for key in ALT},
+    ("FA", "virtual_halved"): _absent(200, 130, 0.95, 0.774, 0.2916, 60),
+    ("FA*", "virtual_halved"): _absent(200, 100, 0.92, 0.605, 0.65, 60),
+    ("FA", "virtual_p_1_p"): _absent(200, 14, 0.9, 0.53, 0.864, 200),
+    ("FA*", "virtual_p_1_p"): _absent(200, 15, 0.88, 0.46, 1.17, 200),
+    **{(key, "kept_full"): _DESCENT for key in ("FA*", "FS*")},
     **{(key, "present_dropped"): _JOINT_DROPPED for key in SIM},
     **{(key, "present_halved"): _JOINT_HALVED for key in SIM},
     **{(key, "present_s1"): _JOINT_NOISE for key in SIM},

@@ -108,7 +108,6 @@ def _mutants(d: dict[sp.Symbol, sp.Expr], sharp: bool) -> tuple[Mutant, ...]:
         Mutant("sigma_v_p_sq", "pσ_v² in S₁ replaced by p²σ_v²", {S_1: d[S_1] + personal * (p**2 - p)}),
         Mutant("sigma_v_dropped", "pσ_v² in S₁ dropped", {S_1: d[S_1] - personal * p}),
         Mutant("weight_one", "weight p of Y replaced by 1", {weight_v: 1 - eps_v + kept_v}),
-        Mutant("no_conditions", "the step-size conditions dropped", {}, drop_conditions=True),
         Mutant("eps_zero", "ε_u = ε_v = 0", {eps_u: sp.Integer(0), eps_v: sp.Integer(0)}),
         Mutant("k_zero", "K = 0", {K: sp.Integer(0)}),
         Mutant("present_dropped", "p² dropped: no joint-step error", {q: sp.Integer(0)}),
@@ -123,6 +122,9 @@ def _mutants(d: dict[sp.Symbol, sp.Expr], sharp: bool) -> tuple[Mutant, ...]:
     ]
     if sharp:
         out.append(Mutant("kept_full", "first gradients kept in full", {weight_u: 1 - eps_u + 1 / tau}))
+    else:
+        # With the first gradients kept the weights themselves turn negative beyond the conditions: no instance is known.
+        out.append(Mutant("no_conditions", "the step-size conditions dropped", {}, drop_conditions=True))
     return tuple(out)
 
 

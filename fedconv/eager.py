@@ -36,7 +36,7 @@ def simulate_block(
     ``tick`` is called after each round.
     """
     R, m = len(replicates), algorithm.m
-    state = State(start.u.expand(R, -1), start.v.expand(R, -1, -1))
+    state = State(start.u.to(problem.device).expand(R, -1), start.v.to(problem.device).expand(R, -1, -1))
     measured: dict[str, np.ndarray] = {}
     sampled = np.zeros((R, T, problem.n), dtype=bool)
     for t in range(T):

@@ -82,7 +82,11 @@ _DESCENT = _instance(
     "one gradient step to the minimum: the theorem is an equality",
 )
 _BIG_STEP = _instance(
-    _sharp("descent"), _point([1.0], [[]]), {"m": 1, "eta": 1.5}, 1, "a step beyond 1/L gains less than the bound promises"
+    _sharp("descent"),
+    _point([1.0], [[]]),
+    {"m": 1, "eta": 1.5},
+    1,
+    "a step beyond 1/L gains less than the bound promises",
 )
 _NOISE = _instance(
     _sharp("noise"), {"kind": "optimum"}, {"m": 1, "eta": 1.0}, 100, "noise alone: tightness 1 − 1/T", _COIN_U

@@ -125,7 +125,7 @@ def _mutants(d: dict[sp.Symbol, sp.Expr], sharp: bool) -> tuple[Mutant, ...]:
     if sharp:
         out.append(Mutant("kept_full", "first gradients kept in full", {weight_u: 1 - eps_u + 1 / tau_u}))
     else:
-        # With the first gradients kept the weights themselves turn negative beyond the conditions: no instance is known.
+        # FA* and FS* keep the first gradients: beyond the conditions their weights turn negative; no instance is known.
         out.append(Mutant("no_conditions", "the step-size conditions dropped", {}, drop_conditions=True))
     return tuple(out)
 

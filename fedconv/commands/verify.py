@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from analysis.theorems import THEOREMS
 from analysis.verify import Result, planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
-from fedconv.config import Settings, load_settings, settings_from
+from fedconv.config import Settings, dump_toml, load_settings, settings_from
 from fedconv.schema import MOST_REPLICATES, suggestion
 from problems.errors import InputError
 
@@ -76,13 +78,35 @@ def verify_files(
         for line in [*notes(results), summary(counts, results)]:
             console.print(line, markup=False, soft_wrap=True)
     if out is not None:
-        from fedconv.report import write_report
-
-        write_report(results, out)
-        note(f"report written to {out}")
+        note(f"report written to {write_report(results, out, named(files, suite))}")
     if counts["violated"]:
         return 1
     return 3 if strict and counts["holds"] < len(results) else 0
+
+
+def named(files: Sequence[Path], suite: str | None) -> str:
+    """The command that a report repeats, without options that do not change its verdicts."""
+    return shlex.join(["fedconv", "verify", *(map(str, files) if files else ["--suite", suite or "quick"])])
+
+
+def write_report(results: Sequence[Result], out: Path, command: str) -> Path:
+    """The HTML report with its pictures, and ``results.json`` beside it; returns the page's path."""
+    import numpy
+    import scipy
+    import torch
+
+    from analysis.report import write
+    from figures.bound_measured import pictures
+
+    versions = {
+        "fedconv": version(),
+        "Python": platform.python_version(),
+        "NumPy": numpy.__version__,
+        "SciPy": scipy.__version__,
+        "torch": torch.__version__,
+    }
+    title = "FedAlt and FedSim: explicit bounds against runs"
+    return write(results, pictures(results), out, title=title, command=command, versions=versions, toml=dump_toml)
 
 
 def load_jobs(files: Sequence[Path], suite: str | None) -> list[tuple[str, Settings]]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.inputs import Inputs, of_experiment
+from analysis.inputs import Inputs, of_experiment, of_trace
 from analysis.theorems import THEOREMS, Theorem, theorem
 from analysis.tuner import best_step, closest, max_step, tune
 from analysis.verdict import Verdict, decide, limits
 from fedconv.run import Experiment, run
+from fedconv.trace import need, read
 from problems.errors import InputError
 
 if TYPE_CHECKING:
@@ -219,6 +220,47 @@ def verify(
     ]
 
 
+def judge(
+    trace: xr.Dataset,
+    theorems: Iterable[Theorem] | None = None,
+    *,
+    error: float = 1e-6,
+    parameters: Mapping[str, float] | None = None,
+    a_posteriori: bool | str = "auto",
+) -> list[Result]:
+    """Verdicts on a recorded run as it stands (default: all theorems that fit its algorithm); no replicate is added.
+
+    Everything comes from the trace: its provenance gives the constants and step sizes. Where δ² is replaced by the
+    visited diversity and the free parameters are to be tuned, the first quarter of the replicates tunes and only the
+    others are judged.
+    """
+    need(trace, "F", "grad_u_sq", "grad_v_sq")
+    algorithm, noise, shape = read(trace, "algorithm"), read(trace, "noise"), read(trace, "shape")
+    chosen = list(theorems) if theorems is not None else fitting(algorithm["name"])
+    silent = noise["sigma_u"] == 0 and noise["sigma_v"] == 0
+    deterministic = silent and algorithm["m"] == shape["n"]
+    count = trace.sizes["replicate"]
+    if not deterministic and count < 2:
+        raise InputError("a verdict on a random run needs at least 2 replicates; the trace has 1")
+    results = []
+    for one in chosen:
+        _fits(one, algorithm["name"])
+        need(trace, one.shared, one.personal, one.diversity)
+        inputs, judged = of_trace(trace), trace
+        use = wants_a_posteriori(inputs, a_posteriori)
+        if use:
+            pilot = trace
+            if parameters is None and not deterministic:
+                cut = max(1, count // 4)
+                pilot, judged = trace.isel(replicate=slice(0, cut)), trace.isel(replicate=slice(cut, None))
+            inputs = inputs.with_diversity(_mean(pilot[one.diversity].values))
+        found = _parameters(one, inputs, parameters)
+        check = Check(one, inputs, found, use, deterministic, error / len(chosen), 1)
+        check.add(judged)
+        results.append(Result(trace.attrs["name"], algorithm["name"], one.key, check.verdict(), check.curve(), inputs))
+    return results
+
+
 def _prepare(
     theorem: Theorem,
     experiment: Experiment,
@@ -229,20 +271,26 @@ def _prepare(
     looks: int,
     engine: str,
 ) -> Check:
-    if experiment.algorithm.name not in theorem.algorithms:
-        raise InputError(
-            f"theorem {theorem.key} is about {', '.join(theorem.algorithms)}; got {experiment.algorithm.name!r}"
-        )
+    _fits(theorem, experiment.algorithm.name)
     use = wants_a_posteriori(inputs, a_posteriori)
     if use:
         inputs = inputs.with_diversity(pilot_diversity(experiment, theorem, engine))
-    if parameters is not None:
-        chosen = {k: float(v) for k, v in parameters.items()}
-        theorem.check_parameters(chosen, inputs.values)
-    else:
-        tuned = tune(theorem, inputs)
-        chosen = (tuned or closest(theorem, inputs)).parameters
+    chosen = _parameters(theorem, inputs, parameters)
     return Check(theorem, inputs, chosen, use, experiment.deterministic, error, looks)
+
+
+def _fits(theorem: Theorem, algorithm: str) -> None:
+    if algorithm not in theorem.algorithms:
+        raise InputError(f"theorem {theorem.key} is about {', '.join(theorem.algorithms)}; got {algorithm!r}")
+
+
+def _parameters(theorem: Theorem, inputs: Inputs, given: Mapping[str, float] | None) -> dict[str, float]:
+    """The given free parameters, checked, or tuned ones (those that miss the premises least where none meets them)."""
+    if given is None:
+        return (tune(theorem, inputs) or closest(theorem, inputs)).parameters
+    chosen = {k: float(v) for k, v in given.items()}
+    theorem.check_parameters(chosen, inputs.values)
+    return chosen
 
 
 def wants_a_posteriori(inputs: Inputs, a_posteriori: bool | str) -> bool:
@@ -255,9 +303,13 @@ def wants_a_posteriori(inputs: Inputs, a_posteriori: bool | str) -> bool:
 def pilot_diversity(experiment: Experiment, theorem: Theorem, engine: str = "auto") -> float:
     """Mean diversity over rounds and pilot replicates, at the points where the theorem measures ∇_uF."""
     count = 1 if experiment.deterministic else 16
-    trace = run(experiment, count, first=PILOT, engine=engine)
+    return _mean(run(experiment, count, first=PILOT, engine=engine)[theorem.diversity].values)
+
+
+def _mean(values: np.ndarray) -> float:
+    """The mean, or 0 where a run diverged: parameters tuned for that are as good as any."""
     with np.errstate(all="ignore"):
-        mean = float(trace[theorem.diversity].values.mean())
+        mean = float(values.mean())
     return mean if math.isfinite(mean) else 0.0
 
 

@@ -15,9 +15,9 @@ from analysis import verify as module
 from analysis.intervals import betting_lower, student_lower, student_upper
 from analysis.theorems import FA, FA_STAR, FS, FS_STAR
 from analysis.verdict import RELATIVE_FLOOR, Limits, decide, limits
-from analysis.verify import verify
+from analysis.verify import judge, verify
 from fedconv.algorithms import FedAlt, FedAvg, FedSim, LocalOnly, State
-from fedconv.run import Experiment
+from fedconv.run import Experiment, run
 from problems.base import Constant
 from problems.errors import InputError
 from problems.noise import Noise
@@ -231,6 +231,35 @@ def test_unequal_steps_raise_the_other_constant():
     assert result.inputs.values["L_v"] == pytest.approx(4 * problem.constants.L_v.value)
     assert "L_v raised" in result.inputs.notes[0]
     assert result.verdict.status == "holds"
+
+
+def test_a_recorded_run_is_judged_like_the_experiment():
+    problem = build_problem({"family": "trigonometric", "n": 4, "d_u": 2, "d_v": 2})
+    algorithm = FedSim(2, 1.0, 1.0, tau_u=2, tau_v=2)
+    experiment = Experiment(problem, algorithm, Noise("gaussian", 0.2, 0.2), state(problem, 0.5, 0.5), 20).with_eta(0.2)
+    direct = verify(experiment, [FS, FS_STAR], checks=2, max_replicates=64)
+    recorded = judge(run(experiment, 64))
+    for a, b in zip(direct, recorded, strict=True):
+        assert b.verdict.status == "holds"
+        assert b.verdict.measured == a.verdict.measured
+        assert b.verdict.bound == a.verdict.bound
+        assert b.inputs == a.inputs
+    with pytest.raises(InputError, match="theorem FA is about"):
+        judge(run(experiment, 2), [FA])
+    with pytest.raises(InputError, match="grad_u_sq.* missing"):
+        judge(run(experiment, 2, level="none"))
+    with pytest.raises(InputError, match="at least 2 replicates"):
+        judge(run(experiment, 1))
+
+
+def test_a_recorded_run_with_visited_diversity_tunes_on_other_replicates():
+    problem = build_problem({"family": "quadratic", "n": 4, "d_u": 2, "d_v": 2})
+    algorithm = FedAlt(2, 1.0, 1.0, tau_u=2, tau_v=2)
+    experiment = Experiment(problem, algorithm, Noise("gaussian", 0.3, 0.3), state(problem, 1.0, 1.0), 30).with_eta(0.1)
+    for result in judge(run(experiment, 64)):
+        assert result.verdict.status == "holds"
+        assert result.verdict.a_posteriori
+        assert result.verdict.replicates == 48
 
 
 def test_bad_requests_are_sentences():

@@ -1,0 +1,61 @@
+"""The README's example: its file, its command with its output, and its Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def block(language: str) -> str:
+    found = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    assert len(found) == 1, language
+    return found[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "my_problem.toml").write_text(block("toml"))
+    return tmp_path
+
+
+def python(folder: Path, *arguments: str) -> str:
+    environment = os.environ | {"COLUMNS": "120", "NO_COLOR": "1", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_printed_table_is_the_true_one(folder: Path) -> None:
+    shown = README.split("$ fedconv verify my_problem.toml\n")[1].split("```")[0]
+    printed = python(folder, "-m", "fedconv", "verify", "my_problem.toml")
+
+    def lines(text: str) -> list[list[str]]:
+        return [line.split() for line in text.splitlines() if line.strip() and "──" not in line]
+
+    assert lines(printed) == lines(shown)
+
+
+def test_the_example_is_the_hand_written_file() -> None:
+    assert block("toml") == (ROOT / "tests" / "data" / "hand_written.toml").read_text()
+
+
+def test_the_python_example_runs(folder: Path) -> None:
+    printed = python(folder, "-c", block("python"))
+    assert printed.startswith("FA holds 0.428\nFA* holds")
+    assert "within the bound" in printed
+    assert "S_{1} =" in printed
+
+
+def test_every_command_of_the_table_exists(folder: Path) -> None:
+    for name in re.findall(r"^\| `fedconv (\w+)", README, re.MULTILINE):
+        assert "Usage" in python(folder, "-m", "fedconv", name, "--help")

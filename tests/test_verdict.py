@@ -246,7 +246,7 @@ def test_a_recorded_run_is_judged_like_the_experiment():
         assert b.inputs == a.inputs
     with pytest.raises(InputError, match="theorem FA is about"):
         judge(run(experiment, 2), [FA])
-    with pytest.raises(InputError, match="grad_u_sq.* missing"):
+    with pytest.raises(InputError, match=r"grad_u_sq.* missing"):
         judge(run(experiment, 2, level="none"))
     with pytest.raises(InputError, match="at least 2 replicates"):
         judge(run(experiment, 1))

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from analysis import mathml
-from analysis.verify import Result
+from analysis.check import Result
 from problems.base import Constants
 from problems.errors import InputError
 from problems.noise import Noise

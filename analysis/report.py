@@ -21,12 +21,12 @@ import jinja2
 from markupsafe import Markup
 
 from analysis import mathml
+from analysis.check import Result
 from analysis.facts import carried_options, facts, slug
 from analysis.numerals import limit, number, plain, typeset
 from analysis.theorems import THEOREMS, Theorem, theorem
 from analysis.theorems.base import Mutant, rhs
 from analysis.verdict import STATUSES, Status
-from analysis.verify import Result
 from fedconv.trace import VARIABLES
 from problems.errors import InputError
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.check import Check, Result
 from analysis.inputs import Inputs, of_experiment, of_trace
 from analysis.theorems import THEOREMS, Theorem, theorem
 from analysis.tuner import best_step, closest, max_step, tune
-from analysis.verdict import Verdict, decide, limits
 from fedconv.run import Experiment, run
 from fedconv.trace import need, read
 from problems.errors import InputError
@@ -29,146 +28,6 @@ PILOT = 1_000_000
 """Number of the first pilot replicate: pilots tune, and never enter a verdict."""
 
 Progress = Callable[[str, int], None]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The two sides for every horizon t = 1..T: mean left-hand side of the first t rounds, and the bound for t."""
-
-    measured: np.ndarray
-    bound: np.ndarray
-
-
-@dataclass(frozen=True)
-class Result:
-    """One line of a verification: what was checked, the verdict, and what is needed to draw or reproduce it."""
-
-    name: str
-    algorithm: str
-    theorem: str
-    verdict: Verdict
-    curve: Curve
-    inputs: Inputs
-    spec: Mapping[str, Any] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        inputs = {k: v if math.isfinite(v) else str(v) for k, v in self.inputs.values.items()}
-        return {
-            "name": self.name,
-            "algorithm": self.algorithm,
-            "theorem": self.theorem,
-            **self.verdict.to_dict(),
-            "inputs": inputs,
-            "notes": list(self.inputs.notes),
-        }
-
-
-@dataclass
-class Check:
-    """One theorem on one experiment, fed with traces until decided."""
-
-    theorem: Theorem
-    inputs: Inputs
-    parameters: dict[str, float]
-    a_posteriori: bool
-    deterministic: bool
-    error: float
-    looks: int
-    unmet: list[str] = field(default_factory=list)
-    lhs: list[np.ndarray] = field(default_factory=list)
-    diversity: list[np.ndarray] = field(default_factory=list)
-    per_round: np.ndarray | None = None
-    diversity_per_round: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        self.values = self.theorem.evaluate(self.inputs.values, self.parameters)
-        self.unmet = self.theorem.unmet(self.values)
-        if not math.isfinite(self.inputs.values["delta"]):
-            self.unmet.append("δ is infinite: the diversity of this problem has no finite bound")
-
-    def add(self, trace: xr.Dataset) -> None:
-        """Take in further replicates."""
-        self.lhs.append(self.theorem.lhs(trace, self.values, self.inputs.blocks))
-        with np.errstate(all="ignore"):
-            rounds = np.zeros(trace.sizes["round"])
-            for moves, weight, L, key in (
-                (self.inputs.blocks[0], "weight_u", "L_u", self.theorem.shared),
-                (self.inputs.blocks[1], "weight_v", "L_v", self.theorem.personal),
-            ):
-                if moves:
-                    rounds += float(self.values[weight]) / float(self.values[L]) * trace[key].values.sum(axis=0)
-            self.per_round = rounds if self.per_round is None else self.per_round + rounds
-            if self.a_posteriori:
-                seen = trace[self.theorem.diversity].values
-                self.diversity.append(seen.mean(axis=1))
-                total = seen.sum(axis=0)
-                previous = self.diversity_per_round
-                self.diversity_per_round = total if previous is None else previous + total
-
-    def verdict(self) -> Verdict:
-        """The verdict on all replicates so far."""
-        lhs = np.concatenate(self.lhs)
-        diverged = int((~np.isfinite(lhs)).sum())
-        samples = np.where(np.isfinite(lhs), lhs, np.inf)
-        bound, slope = self._bound()
-        visited = np.zeros_like(samples)
-        if self.a_posteriori:
-            visited = np.concatenate(self.diversity)
-        with np.errstate(invalid="ignore"):
-            offset = slope * float(visited.mean())
-            adjusted = samples - slope * visited if self.a_posteriori else samples
-        weights = [w for w, there in zip(("weight_u", "weight_v"), self.inputs.blocks, strict=True) if there]
-        nonnegative = not self.a_posteriori and all(float(self.values[w]) >= 0 for w in weights)
-        found = limits(adjusted, self.error, self.looks, deterministic=self.deterministic, nonnegative=nonnegative)
-        inputs = self.inputs.values
-        floor = 2 * 1e-13 * self.inputs.scale / (inputs["eta"] * inputs["T"])
-        status, reason = decide(found, bound, floor + 1e-9 * abs(offset))
-        if diverged:
-            reason = f"{diverged} of {len(lhs)} replicates diverged (inf or NaN); {reason}"
-        if self.unmet:
-            status, reason = "premises_unmet", "; ".join(self.unmet)
-        elif self.inputs.grade == "estimated" and status in ("holds", "violated"):
-            reason = f"{'consistent' if status == 'holds' else 'not consistent'} (constants are estimated): {reason}"
-            status = "inconclusive"
-        return Verdict(
-            status=status,
-            measured=float(samples.mean()),
-            bound=bound + offset,
-            low=found.low + offset,
-            high=found.high + offset,
-            error=self.error,
-            method=found.method,
-            replicates=len(lhs),
-            grade=self.inputs.grade,
-            reason=reason,
-            premises=tuple(self.unmet),
-            parameters=self.parameters,
-            eta=inputs["eta"],
-            a_posteriori=self.a_posteriori,
-            diverged=diverged,
-        )
-
-    def _bound(self) -> tuple[float, float]:
-        """(right-hand side, its slope in δ²); a posteriori the right-hand side is taken at δ = 0."""
-        if not self.a_posteriori:
-            return float(self.values["rhs"]), 0.0
-        at = [
-            float(self.theorem.evaluate(self.inputs.values | {"delta": d}, self.parameters)["rhs"]) for d in (0.0, 1.0)
-        ]
-        return at[0], at[1] - at[0]
-
-    def curve(self) -> Curve:
-        """Both sides for every horizon up to T, for drawing (means over replicates)."""
-        assert self.per_round is not None
-        count = sum(len(x) for x in self.lhs)
-        horizon = np.arange(1, len(self.per_round) + 1)
-        with np.errstate(all="ignore"):
-            measured = np.cumsum(self.per_round) / count / horizon
-            inputs: dict[str, Any] = self.inputs.values | {"T": horizon}
-            if self.diversity_per_round is not None:
-                inputs["delta"] = np.sqrt(np.cumsum(self.diversity_per_round) / count / horizon)
-            bound = np.broadcast_to(self.theorem.evaluate(inputs, self.parameters)["rhs"], horizon.shape)
-        return Curve(measured, np.asarray(bound, dtype=float))
 
 
 def verify(

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
+from analysis.check import Result
 from analysis.numerals import number
 from analysis.report import OVERVIEW, Group, groups, theorem_of
-from analysis.verify import Result
 from figures import verdicts
 from figures.style import BLUE, COLUMN, GREY, MARKS, VERMILION, blank, save, styled, svg
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from analysis.check import Result
 from analysis.report import OVERVIEW, Group
-from analysis.verify import Result
 from figures.style import GREY, MARKS, blank, legible, styled, svg
 
 LEAST = 1e-4
@@ -38,7 +38,7 @@ def draw(groups: Sequence[Group], width: float = 5.0) -> Figure:
         axes.set_xscale("log")
         axes.set_xlim(10 ** math.floor(math.log10(min([0.1, *drawn]))) / 1.5, 1.6 * max([1.0, *drawn]))
         axes.set_ylim(len(groups) - 0.4, -0.6)
-        axes.set_yticks(range(len(groups)), [_short(legible(f"{g.problem} · {g.algorithm}")) for g in groups])
+        axes.set_yticks(range(len(groups)), [legible(f"{_short(g.problem)} · {g.algorithm}") for g in groups])
         for label in axes.get_yticklabels():
             label.set_parse_math(False)
         axes.xaxis.set_major_locator(LogLocator(numticks=9))
@@ -84,7 +84,7 @@ def _sharp(result: Result) -> bool:
     return "*" in result.theorem
 
 
-def _short(text: str, most: int = 40) -> str:
+def _short(text: str, most: int = 34) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from analysis.inputs import Inputs
 from analysis.report import OVERVIEW, groups
 from analysis.verdict import STATUSES, Verdict
-from analysis.verify import Curve, Result
+from analysis.check import Curve, Result
 from figures import bound_measured, style, verdicts
 from problems.errors import InputError
 

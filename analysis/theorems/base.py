@@ -141,7 +141,8 @@ class Theorem:
         ``parameters`` maps a free parameter's name to a value in [0, ∞]; 0 and ∞ mean its limit (see Free).
         Under ``"conditions"`` stand the premises' left sides by name.
         """
-        values: dict[str, Any] = dict(inputs)
+        # np.float64 overflows to inf, where Python's own float raises
+        values: dict[str, Any] = {k: np.float64(x) if isinstance(x, (int, float)) else x for k, x in inputs.items()}
         definitions, conditions = self._compiled
         with np.errstate(all="ignore"):
             for free in self.free:

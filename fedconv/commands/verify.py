@@ -14,8 +14,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.check import Result
 from analysis.theorems import THEOREMS
-from analysis.verify import Result, planned, verify_settings
+from analysis.verify import planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
 from fedconv.config import Settings, dump_toml, load_settings, settings_from

@@ -38,11 +38,9 @@ class Affine:
     def __add__(self, other: Affine) -> Affine:
         return Affine(self.linear + other.linear, self.constant + other.constant, self.noise + other.noise)
 
-    def __rmatmul__(self, matrices: np.ndarray) -> Affine:
+    def mapped(self, matrices: np.ndarray) -> Affine:
         """``matrices (n, k, r)`` times this, client by client."""
         return Affine(matrices @ self.linear, (matrices @ self.constant[..., None])[..., 0], matrices @ self.noise)
-
-    __array_ufunc__ = None  # so that ndarray @ Affine comes here
 
     def stacked(self, other: Affine) -> Affine:
         """The rows of both."""
@@ -106,10 +104,7 @@ def respond(experiment: Experiment, quadratic: Quadratic) -> Responses:
     to_u, to_v = noise_factors(experiment)
     draws = len(to_u)
     units = torch.eye(q, dtype=torch.float64)
-    still_u, still_v = torch.zeros_like(to_u[:1]), torch.zeros_like(to_v[:1])
-    if not draws:
-        still_u = torch.zeros(1, *to_u.shape[1:], dtype=torch.float64)
-        still_v = torch.zeros(1, *to_v.shape[1:], dtype=torch.float64)
+    still_u, still_v = to_u.new_zeros(1, *to_u.shape[1:]), to_v.new_zeros(1, *to_v.shape[1:])
     constant = _run(experiment, quadratic, units.new_zeros(1, q), still_u, still_v)
     start = torch.cat([units, units.new_zeros(draws, q)])
     noise_u = torch.cat([still_u.expand(q, -1, -1), to_u])
@@ -127,7 +122,7 @@ def respond(experiment: Experiment, quadratic: Quadratic) -> Responses:
     found = {key: affine(key) for key in constant}
     gradient = of_state(np.concatenate([A, C], axis=2), -a)
     personal = of_state(np.concatenate([C.swapaxes(1, 2), B], axis=2), -b)
-    change = C @ found["displacement"]
+    change = found["displacement"].mapped(C)
     half = gradient.stacked(personal)
     return Responses(
         **found,

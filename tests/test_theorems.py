@@ -61,7 +61,7 @@ def plain(key: str, x: dict[str, float], y: dict[str, float]) -> tuple[float, fl
         cross = chi**2 * (1 - p) ** 2 / al
         a = 1 + 2 * eta**2
         C = (math.exp(a) - 1 - a) / a**2 if star else 0.5 * math.exp(a)
-        samp = c + al / max(n - 1, 1) ** 2 if star else (1 + al) * c
+        samp = c + (al / (n - 1) ** 2 if n > 1 else 0.0) if star else (1 + al) * c
         Ku = C * (1 - 1 / tau_u) * (1 + eta * (samp * (1 + 1 / om) + th / m))
         Kv = C * (1 - 1 / tau_v) * (p * (1 + eta * thv) + cross * eta * thv)
         S1 = (1 + 1 / th) * su**2 / (m * tau_u * Lu)

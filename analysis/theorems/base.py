@@ -193,7 +193,10 @@ class Theorem:
             if not x >= 0:
                 raise InputError(f"free parameter {free.name} must be a number >= 0 (or a limit 0, inf); got {x}")
             if (x == 0 or math.isinf(x)) and free.name not in allowed:
-                raise InputError(f"free parameter {free.name} must be finite and > 0 here: its limit is not allowed")
+                raise InputError(
+                    f"free parameter {free.name} must be finite and > 0 here, as its limit is not allowed for theorem"
+                    f" {self.key} at these values; got {x:g}"
+                )
 
     def unmet(self, values: Mapping[str, Any]) -> list[str]:
         """Sentences for the premises that do not hold at evaluated scalar ``values`` (≤ up to TOLERANCE)."""

@@ -56,14 +56,14 @@ def _sharp(kind: str, **dials: Any) -> dict[str, Any]:
     return {"family": "sharp", "kind": kind} | dials
 
 
-def _scalar(A: list[float], C: float, a: list[float], b: list[float]) -> dict[str, Any]:
-    """Scalar quadratics F_i = ½A_iu² + Cuv + ½v² − a_iu − b_iv."""
+def _scalar(A: list[float], C: list[float], a: list[float], b: list[float]) -> dict[str, Any]:
+    """Scalar quadratics F_i = ½A_iu² + C_iuv + ½v² − a_iu − b_iv."""
     n = len(A)
     return {
         "family": "quadratic_arrays",
         "A": [[[x]] for x in A],
         "B": [[[1.0]]] * n,
-        "C": [[[C]]] * n,
+        "C": [[[x]] for x in C],
         "a": [[x] for x in a],
         "b": [[x] for x in b],
     }
@@ -114,14 +114,14 @@ _PERSONAL = _instance(
     "personal descent at p = 1/4: each client waits 1/p rounds",
 )
 _MULTIPLICATIVE = _instance(
-    _scalar([1.0] * 9 + [-1.0], 0.0, [0.0] * 10, [0.0] * 10),
+    _scalar([1.0] * 9 + [-1.0], [0.0] * 10, [0.0] * 10, [0.0] * 10),
     _point([1.0], [[0.0]] * 10),
     {"m": 1, "eta": 1.0},
     3,
     "one client in ten has the opposite curvature: the diversity is ρ²‖∇_uF‖² with ρ = 3/4",
 )
 _DRIFT = _instance(
-    _scalar([1.0, 0.1], 0.0, [1.0, -0.1], [0.0, 0.0]),
+    _scalar([1.0, 0.1], [0.0, 0.0], [1.0, -0.1], [0.0, 0.0]),
     _point([0.8], [[0.0], [0.0]]),
     {"m": 2, "tau": 20, "eta": 0.15},
     200,
@@ -157,7 +157,7 @@ _JOINT_NOISE = _instance(
     alpha=0.9,
 )
 _JOINT_SAMPLING = _instance(
-    _scalar([1.0, 1.0], 0.98, [1.0, -1.0], [0.8, -0.8]),
+    _scalar([1.0, 1.0], [0.98, 0.98], [1.0, -1.0], [0.8, -0.8]),
     _point([0.0], [[-1.5], [1.5]]),
     {"m": 1, "eta": 0.588},
     20,
@@ -173,14 +173,40 @@ _ABSENT_DROPPED = _instance(
     alpha=1e-3,
 )
 
+_SPREAD_PULL = _instance(
+    _scalar([1.0, 1.0], [1.07, 0.92], [0.0, 0.0], [0.0, 0.0]),
+    _point([-0.55], [[1.0], [0.11]]),
+    {"m": 1, "eta": 0.14},
+    40,
+    "the two clients' pulls differ, and the absent one's old v is worth more the larger the difference",
+    alpha=2.46,
+)
 
-def _absent(n: int, m: int, chi: float, eta: float, alpha: float, T: int) -> Instance:
+
+_ABSENT_MANY = _instance(
+    {
+        "family": "quadratic_arrays",
+        "A": [[[0.25, 0.0], [0.0, 1.0]]] * 12,
+        "B": [[[1.0]]] * 12,
+        "C": [[[0.48], [0.0]]] * 12,
+        "a": [[0.0, 0.0]] * 12,
+        "b": [[0.0]] * 12,
+    },
+    _point([1.0, 0.0], [[-0.5]] * 12),
+    {"m": 1, "eta": 0.68},
+    400,
+    "eleven of twelve equal clients keep an old v for which the shared step is too long",
+    alpha=0.47,
+)
+
+
+def _absent(eta: float, alpha: float) -> Instance:
     return _instance(
-        _sharp("coupled", n=n, chi=chi),
-        _point([1.0], [[-1.0]] * n),
-        {"m": m, "eta": eta},
-        T,
-        "the absent of many equal clients keep an old v for which the shared step is too long",
+        _sharp("coupled", n=2, chi=0.99),
+        _point([1.0], [[-1.0], [-1.0]]),
+        {"m": 1, "eta": eta},
+        1000,
+        "the absent one of two equal clients keeps an old v for which the shared step is too long",
         alpha=alpha,
     )
 
@@ -201,11 +227,11 @@ CATCHING: dict[tuple[str, str], Instance] = {
     **{(key, mutant): found for key in (*ALT, *SIM) for mutant, found in _COMMON.items()},
     **{(key, "no_conditions"): _BIG_STEP for key in ("FA", "FS")},
     **{(key, "virtual_dropped"): _ABSENT_DROPPED for key in ALT},
-    ("FA", "virtual_halved"): _absent(200, 130, 0.95, 0.774, 0.2916, 60),
-    ("FA*", "virtual_halved"): _absent(200, 100, 0.92, 0.605, 0.65, 60),
-    ("FA", "virtual_p_1_p"): _absent(200, 14, 0.9, 0.53, 0.864, 200),
-    ("FA*", "virtual_p_1_p"): _absent(200, 15, 0.88, 0.46, 1.17, 200),
+    ("FA", "virtual_halved"): _absent(0.666, 0.5),
+    ("FA*", "virtual_halved"): _absent(0.61, 0.639),
+    **{(key, "virtual_p_1_p"): _ABSENT_MANY for key in ALT},
     **{(key, "kept_full"): _DESCENT for key in ("FA*", "FS*")},
+    ("FA*", "sampling_alpha"): _SPREAD_PULL,
     **{(key, "present_dropped"): _JOINT_DROPPED for key in SIM},
     **{(key, "present_halved"): _JOINT_HALVED for key in SIM},
     **{(key, "present_s1"): _JOINT_NOISE for key in SIM},

@@ -67,11 +67,11 @@ MEASURE_X = "grad_u_virtual_sq"
 def _definitions(sharp: bool) -> dict[sp.Symbol, sp.Expr]:
     """The formulas of FA, or of FA* where ``sharp``.
 
-    Q: the factor of the sampling term, (1+α)c or c + α/(n−1)². R: what Young's inequality puts on the personal
+    Q: the factor of the sampling term, (1+α)c or c + α/(n−1)² (0 for n = 1). R: what Young's inequality puts on the personal
     displacement by virtual participation, χ²(1−p)²/α. C: the drift factor.
     """
     drift = (sp.exp(a) - 1 - a) / a**2 if sharp else sp.exp(1 + 2 * eta**2) / 2
-    sampling = c + alpha / sp.Max(n - 1, 1) ** 2 if sharp else (1 + alpha) * c
+    sampling = c + alpha * sp.Min(n - 1, 1) / sp.Max(n - 1, 1) ** 2 if sharp else (1 + alpha) * c
     kept_u = (1 - (1 + alpha) * eta) / tau_u if sharp else sp.Integer(0)
     kept_v = (p - eta * (p + R)) / tau_v if sharp else sp.Integer(0)
     return {
@@ -124,6 +124,7 @@ def _mutants(d: dict[sp.Symbol, sp.Expr], sharp: bool) -> tuple[Mutant, ...]:
     ]
     if sharp:
         out.append(Mutant("kept_full", "first gradients kept in full", {weight_u: 1 - eps_u + 1 / tau_u}))
+        out.append(Mutant("sampling_alpha", "α/(n−1)² dropped from the sampling term", {Q: c}))
     else:
         # FA* and FS* keep the first gradients: beyond the conditions their weights turn negative; no instance is known.
         out.append(Mutant("no_conditions", "the step-size conditions dropped", {}, drop_conditions=True))

@@ -60,6 +60,7 @@ class Check:
     deterministic: bool
     error: float
     looks: int
+    exact: bool = False
     unmet: list[str] = field(default_factory=list)
     lhs: list[np.ndarray] = field(default_factory=list)
     diversity: list[np.ndarray] = field(default_factory=list)
@@ -105,7 +106,8 @@ class Check:
             adjusted = samples - slope * visited if self.a_posteriori else samples
         weights = [w for w, there in zip(("weight_u", "weight_v"), self.inputs.blocks, strict=True) if there]
         nonnegative = not self.a_posteriori and all(float(self.values[w]) >= 0 for w in weights)
-        found = limits(adjusted, self.error, self.looks, deterministic=self.deterministic, nonnegative=nonnegative)
+        known = self.deterministic or self.exact
+        found = limits(adjusted, self.error, self.looks, deterministic=known, nonnegative=nonnegative)
         inputs = self.inputs.values
         floor = 2 * 1e-13 * self.inputs.scale / (inputs["eta"] * inputs["T"])
         status, reason = decide(found, bound, floor + 1e-9 * abs(offset))
@@ -123,7 +125,7 @@ class Check:
             low=found.low + offset,
             high=found.high + offset,
             error=self.error,
-            method=found.method,
+            method="exact" if self.exact else found.method,
             replicates=len(lhs),
             grade=self.inputs.grade,
             reason=reason,

@@ -44,7 +44,7 @@ def of_experiment(experiment: Experiment) -> Inputs:
         noise.to_dict(),
         {"n": problem.n, "d_u": problem.d_u, "d_v": problem.d_v},
         experiment.T,
-        float(problem.objective(experiment.start.u, experiment.start.v)),
+        float(problem.objective(experiment.start.u.to(problem.device), experiment.start.v.to(problem.device))),
     )
 
 
@@ -100,7 +100,10 @@ def theorem_inputs(
     gap = F_start - constants.F_star.value
     scale = abs(F_start) + abs(constants.F_star.value)
     if gap < -1e-9 * max(scale, 1.0):
-        raise InputError(f"F(u⁰, V⁰) = {F_start:.9g} lies below F_star = {constants.F_star.value:.9g}: F_star is wrong")
+        raise InputError(
+            f"F(u⁰, V⁰) = {F_start:.9g} lies below F_star = {constants.F_star.value:.9g}: F_star is wrong, or the start"
+            " is so far away that rounding decides"
+        )
     values = {
         "n": float(shape["n"]), "m": float(algorithm["m"]), "tau_u": float(tau["u"]), "tau_v": float(tau["v"]),
         "T": float(T), "eta": eta, "L_u": L["u"], "L_v": L["v"], "chi": chi,

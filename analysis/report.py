@@ -183,7 +183,7 @@ def _counts(results: Sequence[Result]) -> dict[str, int]:
 
 def _summary(results: Sequence[Result], found: Sequence[Group]) -> dict[str, Any]:
     """What the first paragraph says."""
-    sampled = [r.verdict.error for r in results if r.verdict.method != "deterministic"]
+    sampled = [r.verdict.error for r in results if r.verdict.method not in ("deterministic", "exact")]
     comparable = [(r, g) for g in found for r in g.results if _comparable(r)]
     closest = max(comparable, key=lambda pair: pair[0].verdict.tightness, default=None)
     return {

@@ -51,7 +51,7 @@ def best_step(theorem: Theorem, inputs: Inputs) -> Tuned:
     """η and free parameters that together make the guarantee least, step-size conditions included."""
     found = _search(theorem, inputs, free_step=True, goal=_guarantee)
     if found is None:
-        raise InputError(f"theorem {theorem.key} admits no step size for these constants: {inputs.values}")
+        raise _no_step(theorem, inputs)
     return found
 
 
@@ -70,11 +70,22 @@ def max_step(theorem: Theorem, inputs: Inputs) -> float:
         return 1.0
     smallest = math.log(1e-9)
     if excess(smallest) > 0:
-        raise InputError(f"theorem {theorem.key} admits no step size for these constants: {inputs.values}")
+        raise _no_step(theorem, inputs)
     eta = math.exp(float(brentq(excess, smallest, 0.0, xtol=1e-8)))  # pyright: ignore[reportArgumentType]
     while not _admissible(theorem, inputs, eta):
         eta *= 1 - 2e-7
     return eta
+
+
+def _no_step(theorem: Theorem, inputs: Inputs) -> InputError:
+    """The sentence where no step size gives a finite guarantee."""
+    if not math.isfinite(inputs.values["delta"]):
+        return InputError(
+            f"theorem {theorem.key} has no best step here, as δ is infinite; give eta as a number, or let"
+            ' verify.a_posteriori be "auto"'
+        )
+    listed = ", ".join(f"{k} = {x:.6g}" for k, x in inputs.values.items() if k != "eta")
+    return InputError(f"theorem {theorem.key} admits no step size for these constants: {listed}")
 
 
 def _at(inputs: Inputs, eta: float) -> Inputs:

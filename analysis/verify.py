@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.check import Check, Result
+from analysis.exact import exact_trace
 from analysis.inputs import Inputs, of_experiment, of_trace
 from analysis.theorems import THEOREMS, Theorem, theorem
 from analysis.tuner import best_step, closest, max_step, tune
@@ -55,22 +56,27 @@ def verify(
         raise InputError(f"error must lie in (0, 0.5); got {error}")
     if max_replicates < 2:
         raise InputError(f"max_replicates must be at least 2; got {max_replicates}")
-    first = 1 if experiment.deterministic else min(FIRST_LOOK, max_replicates)
-    looks = 1 + max(0, math.ceil(math.log2(max_replicates / first))) if not experiment.deterministic else 1
+    exact = exact_trace(experiment) if engine == "auto" and not experiment.deterministic else None
+    single = experiment.deterministic or exact is not None
+    first = 1 if single else min(FIRST_LOOK, max_replicates)
+    looks = 1 if single else 1 + max(0, math.ceil(math.log2(max_replicates / first)))
     inputs = of_experiment(experiment)
     open_checks = [
-        _prepare(t, experiment, inputs, parameters, a_posteriori, error / checks, looks, engine) for t in theorems
+        _prepare(t, experiment, inputs, parameters, a_posteriori, error / checks, looks, engine, exact)
+        for t in theorems
     ]
     done, want = 0, first
     while True:
-        trace = run(experiment, want - done, first=done, engine=engine, workers=workers)
+        trace = exact
+        if trace is None:
+            trace = run(experiment, want - done, first=done, engine=engine, workers=workers)
         for check in open_checks:
             check.add(trace)
         if progress is not None:
             progress(experiment.name, want - done)
         done = want
         undecided = [c for c in open_checks if not c.unmet and c.verdict().status == "inconclusive"]
-        if experiment.deterministic or done >= max_replicates or not undecided:
+        if single or done >= max_replicates or not undecided:
             break
         want = min(2 * done, max_replicates)
     return [
@@ -98,8 +104,9 @@ def judge(
     chosen = list(theorems) if theorems is not None else fitting(algorithm["name"])
     silent = noise["sigma_u"] == 0 and noise["sigma_v"] == 0
     deterministic = silent and algorithm["m"] == shape["n"]
+    exact = trace.attrs.get("engine") == "exact"
     count = trace.sizes["replicate"]
-    if not deterministic and count < 2:
+    if not (deterministic or exact) and count < 2:
         raise InputError("a verdict on a random run needs at least 2 replicates; the trace has 1")
     results = []
     for one in chosen:
@@ -109,12 +116,12 @@ def judge(
         use = wants_a_posteriori(inputs, a_posteriori)
         if use:
             pilot = trace
-            if parameters is None and not deterministic:
+            if parameters is None and not (deterministic or exact):
                 cut = max(1, count // 4)
                 pilot, judged = trace.isel(replicate=slice(0, cut)), trace.isel(replicate=slice(cut, None))
             inputs = inputs.with_diversity(_mean(pilot[one.diversity].values))
         found = _parameters(one, inputs, parameters)
-        check = Check(one, inputs, found, use, deterministic, error / len(chosen), 1)
+        check = Check(one, inputs, found, use, deterministic, error / len(chosen), 1, exact)
         check.add(judged)
         results.append(Result(trace.attrs["name"], algorithm["name"], one.key, check.verdict(), check.curve(), inputs))
     return results
@@ -129,13 +136,16 @@ def _prepare(
     error: float,
     looks: int,
     engine: str,
+    exact: xr.Dataset | None,
 ) -> Check:
     _fits(theorem, experiment.algorithm.name)
     use = wants_a_posteriori(inputs, a_posteriori)
     if use:
-        inputs = inputs.with_diversity(pilot_diversity(experiment, theorem, engine))
+        seen = None if exact is None else _mean(exact[theorem.diversity].values)
+        visited = pilot_diversity(experiment, theorem, engine) if seen is None else seen
+        inputs = inputs.with_diversity(visited)
     chosen = _parameters(theorem, inputs, parameters)
-    return Check(theorem, inputs, chosen, use, experiment.deterministic, error, looks)
+    return Check(theorem, inputs, chosen, use, experiment.deterministic, error, looks, exact is not None)
 
 
 def _fits(theorem: Theorem, algorithm: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -195,6 +196,9 @@ def new(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status. Bad input is one sentence on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal without ∇ shows a question mark, not a traceback
+            stream.reconfigure(errors="replace")
     try:
         status = app(list(arguments) if arguments is not None else None, standalone_mode=False)
     except InputError as error:

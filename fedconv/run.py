@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 BLOCK = 16
 """Replicates in a block: the unit of scheduling. Results do not depend on it (streams belong to replicates)."""
 
-SHORT = 5_000
-"""Client gradient steps of one replicate below which the eager engine is chosen: compiling costs more."""
+SHORT = 1_000
+"""Local steps T(τ_u + τ_v) below which the eager engine is chosen: its time grows with them (not with the clients,
+which it computes at once), and loading or compiling the kernels costs more."""
 
 ENGINES = ("auto", "eager", "fused")
 Block = dict[str, np.ndarray]
@@ -57,14 +58,17 @@ class Experiment:
                 f"the start must have u of shape ({problem.d_u},) and V of shape ({problem.n}, {problem.d_v});"
                 f" got {tuple(start.u.shape)} and {tuple(start.v.shape)}"
             )
+        if start.u.dtype != torch.float64 or start.v.dtype != torch.float64:
+            raise InputError(f"the start must be of type float64; got u {start.u.dtype} and V {start.v.dtype}")
         if not (torch.isfinite(start.u).all() and torch.isfinite(start.v).all()):
             raise InputError("the start must be finite; got NaN or inf")
         for block, d, tau in (
             ("u", problem.d_u, self.algorithm.tau_u),
             ("v", problem.d_v, self.algorithm.tau_v),
         ):
-            if getattr(self.noise, f"sigma_{block}") > 0 and d == 0:
-                raise InputError(f"noise.sigma_{block} must be 0 where d_{block} = 0; got {self.noise}")
+            sigma = getattr(self.noise, f"sigma_{block}")
+            if sigma > 0 and d == 0:
+                raise InputError(f"noise.sigma_{block} must be 0 where d_{block} = 0; got {sigma}")
             if d > 0 and tau > 0 and getattr(self.algorithm, f"gamma_{block}") == 0:
                 raise InputError(
                     f"algorithm.gamma_{block} must exceed 0 where d_{block} > 0 and tau_{block} > 0; got 0"
@@ -120,9 +124,9 @@ def choose_engine(experiment: Experiment, engine: str = "auto") -> tuple[str, st
     if refusal is not None:
         return "eager", refusal
     algorithm = experiment.algorithm
-    steps = experiment.T * algorithm.m * (algorithm.tau_u + algorithm.tau_v)
+    steps = experiment.T * (algorithm.tau_u + algorithm.tau_v)
     if steps < SHORT:
-        return "eager", f"short run: {steps} client steps a replicate, fewer than {SHORT}"
+        return "eager", f"short run: {steps} local steps, fewer than {SHORT}"
     return "fused", "compiled kernel available"
 
 

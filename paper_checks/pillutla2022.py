@@ -136,14 +136,14 @@ def _quick() -> list[Spec]:
             "sharp: sampling alone",
             {"family": "sharp", "kind": "sampling", "n": 4, "delta": 1.0},
             {"m": 2, "tau": 1, "eta": 0.9},
-            10,
+            400,
             start={"kind": "optimum"},
         ),
         _spec(
             "sharp: personal descent, 1 of 4 clients",
             {"family": "sharp", "kind": "personal", "n": 4},
-            {"m": 1, "tau": 1, "eta": 0.8},
-            8,
+            {"m": 1, "tau": 1, "eta": 1.0},
+            60,
             start={"kind": "point", "u": [], "v": [[1.0], [1.0], [1.0], [1.0]]},
         ),
         _spec(

@@ -105,6 +105,12 @@ class Problem(ABC):
     d_u: int
     d_v: int
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A class that names no family gets its own name as one: provenance needs a word."""
+        super().__init_subclass__(**options)
+        if not hasattr(cls, "family"):
+            cls.family = cls.__name__
+
     @abstractmethod
     def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
         """F_i(u_i, v_i) for the given clients, ``(..., k)``."""

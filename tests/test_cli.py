@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import xarray as xr
+from rich.console import Console
 
 from analysis import theorems
+from analysis.verify import verify_settings
 from fedconv import commands, eager, schema
 from fedconv.algorithms import ALGORITHMS
 from fedconv.cli import Engine, Level, main
 from fedconv.commands.listing import LAW_SUMMARIES
+from fedconv.commands.verify import tables
 from fedconv.config import dump_toml, load_settings
 from fedconv.eager import LEVELS
 from fedconv.run import BLOCK, ENGINES, run
@@ -297,6 +301,35 @@ def test_verify_prints_a_verdict_for_every_theorem(tmp_path: Path, capsys: pytes
     assert "4 verdicts: 4 holds; one-sided error of each limit at most 2.5e-07" in out
 
 
+@pytest.mark.parametrize("width", [60, 80, 109, 200])
+def test_narrow_terminals_fold_and_never_cut(tmp_path: Path, width: int) -> None:
+    results = verify_settings(load_settings(write(tmp_path)))
+    console = Console(width=width, record=True, file=io.StringIO())
+    for part in tables(results, width):
+        console.print(part)
+    text = console.export_text()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    if width >= 80:
+        assert f"{results[0].verdict.measured:.4g}" in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_greek_letters_gets_question_marks(tmp_path: Path, encoding: str) -> None:
+    store = tmp_path / "runs.zarr"
+    assert main(["run", write(tmp_path), "--out", str(store)]) == 0
+    for command in (["show", str(store)], ["verify", write(tmp_path, problem__delta=0.1)]):
+        done = subprocess.run(
+            [sys.executable, "-m", "fedconv", *command],
+            capture_output=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONIOENCODING": encoding},
+            check=False,
+        )
+        assert done.returncode == (0 if command[0] == "show" else 2)
+        assert b"Traceback" not in done.stderr
+
+
 def test_verify_json_is_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = ok(capsys, "verify", write(tmp_path), "--json", "--theorem", "FA", "--error", "0.001")
     data = json.loads(out)
@@ -350,19 +383,16 @@ def test_a_posteriori_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "† a posteriori: δ² is the mean diversity measured at the visited points" in out
 
 
-def test_out_gets_the_results_and_the_folder(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = types.ModuleType("fedconv.report")
-    calls: list[tuple[Any, Path]] = []
-    monkeypatch.setattr(report, "write_report", lambda results, folder: calls.append((results, folder)), raising=False)
-    monkeypatch.setitem(sys.modules, "fedconv.report", report)
+def test_out_is_a_folder_with_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep" / "report"
-    _, err = ok(capsys, "verify", write(tmp_path, DESCENT), "--theorem", "FA", "--out", str(folder))
-    assert err == f"report written to {folder}\n"
-    ((results, where),) = calls
-    assert ([r.theorem for r in results], where) == (["FA"], folder)
-    assert folder.is_dir()
+    file = write(tmp_path, DESCENT)
+    _, err = ok(capsys, "verify", file, "--theorem", "FA", "--out", str(folder))
+    assert err == f"report written to {folder / 'index.html'}\n"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert f"fedconv verify {file}" in page
+    assert "<svg" in page
+    (result,) = json.loads((folder / "results.json").read_text(encoding="utf-8"))["results"]
+    assert (result["theorem"], result["status"]) == ("FA", "holds")
 
 
 def test_algorithm_selects_over_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -412,6 +442,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"run__seed": -1}, r"my\.toml: run\.seed: must be an integer >= 0; got -1$"),
     ({"run__replicates": 0}, r"my\.toml: run\.replicates: must be an integer from 1"),
     ({"start__kind": "point", "start__u": [0.0], "start__v": [[0.0]]}, r"my\.toml: start\.u: must have shape \(3,\)"),
+    (
+        {"problem__d_u": 0, "problem__L_u": 0.0, "problem__chi": 0.0, "problem__delta": 0.0},
+        r"my\.toml: noise\.sigma_u: must be 0 where d_u = 0; got 0\.3$",
+    ),
 ]
 ONLY_VERIFY: list[tuple[dict[str, Any], str]] = [
     ({"verify__theorems": ["FA", "FX"]}, r"my\.toml: verify\.theorems: must be one of FA, .*; got 'FX'"),

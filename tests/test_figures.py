@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
+from analysis.check import Curve, Result
 from analysis.inputs import Inputs
 from analysis.report import OVERVIEW, groups
 from analysis.verdict import STATUSES, Verdict
-from analysis.check import Curve, Result
 from figures import bound_measured, style, verdicts
 from problems.errors import InputError
 

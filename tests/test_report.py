@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from analysis import mathml
+from analysis.check import Curve, Result
 from analysis.inputs import Inputs
 from analysis.numerals import limit, number, plain, typeset
 from analysis.report import OVERVIEW, as_data, groups, render, write
 from analysis.theorems import THEOREMS
 from analysis.verdict import STATUSES, Verdict
-from analysis.check import Curve, Result
 from fedconv.toml_writer import dump_toml
 from figures.bound_measured import pictures
 from problems.errors import InputError

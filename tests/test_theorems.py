@@ -142,6 +142,14 @@ def test_limits_are_the_limits(key):
         chosen.check_parameters(limits, BASE)
 
 
+@pytest.mark.parametrize("chosen", THEOREMS.values(), ids=lambda t: t.key)
+def test_absurd_steps_overflow_to_unmet_premises(chosen):
+    """exp(2η²) of Python's own floats would raise."""
+    parameters = {f.name: 1.0 for f in chosen.free}
+    unmet = chosen.unmet(chosen.evaluate(BASE | {"eta": 1e300}, parameters))
+    assert len(unmet) == len(chosen.conditions)
+
+
 def test_sgd_is_the_special_case():
     """n = m = 1, no v, τ = 1: (1/T) Σ E‖∇F‖² ≤ 2LΔF₀/(ηT) + ησ², η ≤ 1."""
     x = BASE | {"n": 1.0, "m": 1.0, "tau_u": 1.0, "tau_v": 1.0, "chi": 0.0, "sigma_v": 0.0, "delta": 0.0, "eta": 1.0}

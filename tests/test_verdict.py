@@ -165,16 +165,18 @@ def test_estimated_constants_never_give_a_final_verdict():
 def test_replicates_are_added_until_decided(monkeypatch):
     """A noisy bound close to equality needs more than the first look; a budget ends the search."""
     experiment = descent(eta=0.97, T=6, noise=Noise("gaussian", 1.0), u=0.0)
-    far = verify(experiment, [FA], max_replicates=8192)[0].verdict
+    far = verify(experiment, [FA], max_replicates=8192, engine="eager")[0].verdict
     assert far.status == "holds"
     assert 64 < far.replicates <= 8192
-    near = verify(experiment, [FA], max_replicates=64)[0].verdict
+    near = verify(experiment, [FA], max_replicates=64, engine="eager")[0].verdict
     assert (near.status, near.replicates) == ("inconclusive", 64)
     assert near.low < near.bound < near.high
 
 
 def test_error_is_shared_by_the_checks():
-    one, many = (verify(descent(0.5, 5, Noise("gaussian", 1.0)), [FA], checks=k)[0].verdict for k in (1, 10))
+    one, many = (
+        verify(descent(0.5, 5, Noise("gaussian", 1.0)), [FA], checks=k, engine="eager")[0].verdict for k in (1, 10)
+    )
     assert many.error == pytest.approx(one.error / 10)
     assert many.high > one.high
 

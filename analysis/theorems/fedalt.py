@@ -67,8 +67,8 @@ MEASURE_X = "grad_u_virtual_sq"
 def _definitions(sharp: bool) -> dict[sp.Symbol, sp.Expr]:
     """The formulas of FA, or of FA* where ``sharp``.
 
-    Q: the factor of the sampling term, (1+α)c or c + α/(n−1)² (0 for n = 1). R: what Young's inequality puts on the personal
-    displacement by virtual participation, χ²(1−p)²/α. C: the drift factor.
+    Q: the factor of the sampling term, (1+α)c or c + α/(n−1)² (0 for n = 1). R: what Young's inequality puts on the
+    personal displacement by virtual participation, χ²(1−p)²/α. C: the drift factor.
     """
     drift = (sp.exp(a) - 1 - a) / a**2 if sharp else sp.exp(1 + 2 * eta**2) / 2
     sampling = c + alpha * sp.Min(n - 1, 1) / sp.Max(n - 1, 1) ** 2 if sharp else (1 + alpha) * c

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich import box
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedconv.commands.console import stdout
 
@@ -30,7 +30,7 @@ def show_list(kind: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
         return 0
-    table = Table(*rows[0], box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(*(Column(name, overflow="fold") for name in rows[0]), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*(escape(", ".join(v) if isinstance(v, list) else v) for v in row.values()))
     stdout().print(table)

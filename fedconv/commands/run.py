@@ -78,7 +78,10 @@ def experiment_of(settings: Settings, spec: AlgorithmSpec, where: str) -> Experi
     if not fits:
         raise InputError(f'{where}: algorithm.eta: "{spec.eta}" needs a theorem about {spec.name} in verify.theorems')
     unscaled = settings.experiment(spec, 0.1)
-    eta = resolve_step(unscaled, fits[-1], spec.eta, settings.verify.a_posteriori)
+    try:
+        eta = resolve_step(unscaled, fits[-1], spec.eta, settings.verify.a_posteriori)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     note(f"{unscaled.name}: eta = {eta:.6g} ({spec.eta} step of theorem {fits[-1].key})")
     return unscaled.with_eta(eta)
 

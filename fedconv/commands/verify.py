@@ -191,10 +191,10 @@ def table(results: Sequence[Result], title: str | None) -> Table:
     """Verdicts as lines, with the problem's name in the first column or, where given, as the title."""
     out = Table(title=title and escape(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in (() if title else ("problem",)) + ("algorithm", "theorem"):
-        out.add_column(name)
+        out.add_column(name, overflow="fold")
     for name in ("measured", "bound", "tightness", "interval"):
-        out.add_column(name, justify="right")
-    out.add_column("verdict")
+        out.add_column(name, justify="right", overflow="fold")
+    out.add_column("verdict", overflow="fold")
     for r in results:
         v = r.verdict
         cells = [r.algorithm, r.theorem + ("†" if v.a_posteriori else ""), number(v.measured), number(v.bound)]
@@ -223,7 +223,7 @@ def notes(results: Sequence[Result]) -> list[str]:
 def summary(counts: Counter[str], results: Sequence[Result]) -> str:
     """How many verdicts of each kind, and how sure they are."""
     kinds = ", ".join(f"{counts[k]} {k}" for k in _COLOURS if counts[k])
-    limits = sorted({r.verdict.error for r in results if r.verdict.method != "deterministic"})
+    limits = sorted({r.verdict.error for r in results if r.verdict.method not in ("deterministic", "exact")})
     sure = f"; one-sided error of each limit at most {limits[-1]:.3g}" if limits else "; no sampling error"
     return f"{len(results)} verdict{'s' if len(results) != 1 else ''}: {kinds}{sure}"
 

@@ -125,7 +125,7 @@ def test_the_summary_counts_and_says_how_sure_it_is(page):
         assert f"{count} {word}" in words
     assert "probability at most 1×10⁻⁷ (one-sided)" in words
     assert "with at most 5×10⁻⁷" in words
-    assert "1 check has no randomness and is compared directly" in words
+    assert "1 check has no randomness, or an expectation that is computed exactly, and is compared directly" in words
     assert "Largest measured/bound: broken, fedalt, theorem FA, at 1.5 (violated)" in words
 
 

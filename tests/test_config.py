@@ -315,6 +315,10 @@ def test_missing_files_and_folders_get_one_sentence(tmp_path: Path) -> None:
         load_settings(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         load_settings("a\0b")
+    (tmp_path / "runs.zarr").mkdir()
+    (tmp_path / "runs.zarr" / "zarr.json").write_text("{}")
+    with pytest.raises(InputError, match=r"runs\.zarr: is a store, not a problem file; `fedconv show .*` shows it"):
+        load_settings(tmp_path / "runs.zarr")
     (tmp_path / "f").write_text("x")
     with pytest.raises(InputError, match="cannot be read as a file: Not a directory"):
         load_settings(tmp_path / "f" / "a.toml")

@@ -142,6 +142,12 @@ def test_limits_are_the_limits(key):
         chosen.check_parameters(limits, BASE)
 
 
+def test_no_best_step_for_infinite_diversity_is_a_sentence():
+    inputs = Inputs(BASE | {"delta": math.inf}, (True, True), "exact", 1.0)
+    with pytest.raises(InputError, match="theorem FA has no best step here, as δ is infinite; give eta as a number"):
+        best_step(FA, inputs)
+
+
 @pytest.mark.parametrize("chosen", THEOREMS.values(), ids=lambda t: t.key)
 def test_absurd_steps_overflow_to_unmet_premises(chosen):
     """exp(2η²) of Python's own floats would raise."""

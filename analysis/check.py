@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.inputs import Inputs
 from analysis.theorems import Theorem
-from analysis.verdict import Verdict, decide, limits
+from analysis.verdict import Limits, Verdict, decide, limits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,7 +51,10 @@ class Result:
 
 @dataclass
 class Check:
-    """One theorem on one experiment, fed with traces until decided."""
+    """One theorem on one experiment, fed with traces until decided.
+
+    ``tails`` says, for a number of replicates, why they give no upper limit (``analysis.tails.withheld``), or None.
+    """
 
     theorem: Theorem
     inputs: Inputs
@@ -60,6 +63,7 @@ class Check:
     deterministic: bool
     error: float
     looks: int
+    tails: Callable[[int], str | None] = lambda replicates: None
     exact: bool = False
     unmet: list[str] = field(default_factory=list)
     lhs: list[np.ndarray] = field(default_factory=list)
@@ -101,16 +105,24 @@ class Check:
         visited = np.zeros_like(samples)
         if self.a_posteriori:
             visited = np.concatenate(self.diversity)
-        with np.errstate(invalid="ignore"):
-            offset = slope * float(visited.mean())
-            adjusted = samples - slope * visited if self.a_posteriori else samples
+        whole = np.isfinite(samples) & np.isfinite(visited)
+        offset = slope * float(visited[whole].mean()) if whole.any() else 0.0
+        adjusted = np.full_like(samples, np.inf)
+        adjusted[whole] = samples[whole] - slope * visited[whole]
         weights = [w for w, there in zip(("weight_u", "weight_v"), self.inputs.blocks, strict=True) if there]
         nonnegative = not self.a_posteriori and all(float(self.values[w]) >= 0 for w in weights)
         known = self.deterministic or self.exact
-        found = limits(adjusted, self.error, self.looks, deterministic=known, nonnegative=nonnegative)
+        if whole.all():
+            found = limits(adjusted, self.error, self.looks, deterministic=known, nonnegative=nonnegative)
+        else:
+            found = Limits(math.inf, math.inf, "divergence")
+        if not known and (why := self.tails(len(lhs))) is not None:
+            found = Limits(found.low, math.inf, f"{found.method}; no upper limit: {why}")
         inputs = self.inputs.values
         floor = 2 * 1e-13 * self.inputs.scale / (inputs["eta"] * inputs["T"])
         status, reason = decide(found, bound, floor + 1e-9 * abs(offset))
+        if status == "inconclusive" and found.high == math.inf and not diverged:
+            reason = f"{reason} ({found.method})"
         if diverged:
             reason = f"{diverged} of {len(lhs)} replicates diverged (inf or NaN); {reason}"
         if self.unmet:
@@ -140,10 +152,12 @@ class Check:
         """(right-hand side, its slope in δ²); a posteriori the right-hand side is taken at δ = 0."""
         if not self.a_posteriori:
             return float(self.values["rhs"]), 0.0
+        silent = {"delta": 1.0, "gap0": 0.0, "sigma_u": 0.0, "sigma_v": 0.0}  # rhs is affine in δ²: nothing cancels
         at = [
-            float(self.theorem.evaluate(self.inputs.values | {"delta": d}, self.parameters)["rhs"]) for d in (0.0, 1.0)
+            float(self.theorem.evaluate(self.inputs.values | change, self.parameters)["rhs"])
+            for change in ({"delta": 0.0}, silent)
         ]
-        return at[0], at[1] - at[0]
+        return at[0], at[1]
 
     def curve(self) -> Curve:
         """Both sides for every horizon up to T, for drawing (means over replicates)."""

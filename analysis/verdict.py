@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from analysis.intervals import betting_lower, student_lower, student_upper
+from analysis.tails import replicates_for_skewness
 from problems.base import Grade
 
 Status = Literal["holds", "violated", "inconclusive", "premises_unmet"]
@@ -82,14 +83,18 @@ def limits(samples: np.ndarray, error: float, looks: int, *, deterministic: bool
 
     deterministic: every sample is the expectation itself. nonnegative: the sampled quantity cannot be negative, so
     the lower limit is by betting, valid for every law and any number of looks. Student's limits share the error
-    among the looks.
+    among the looks; the upper one is withheld (∞) while the samples are too skewed for it (``analysis.tails``).
     """
     if deterministic:
         value = float(samples[0])
         return Limits(value, value, "deterministic")
-    high = student_upper(samples, error / looks)
+    high, by = student_upper(samples, error / looks), "Student t"
+    if np.isfinite(samples).all() and (needed := replicates_for_skewness(samples)) > len(samples):
+        high, by = math.inf, f"none: their skewness asks for {needed:.0f} replicates"
     if nonnegative:
-        return Limits(betting_lower(samples, error), high, "betting (low), Student t (high)")
+        return Limits(betting_lower(samples, error), high, f"betting (low), {by} (high)")
+    if by != "Student t":
+        return Limits(student_lower(samples, error / looks), high, f"Student t (low), {by} (high)")
     return Limits(student_lower(samples, error / looks), high, "Student t")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from analysis.check import Check, Result
 from analysis.exact import exact_trace
 from analysis.inputs import Inputs, of_experiment, of_trace
+from analysis.tails import withheld
 from analysis.theorems import THEOREMS, Theorem, theorem
 from analysis.tuner import best_step, closest, max_step, tune
 from fedconv.run import Experiment, run
@@ -121,7 +122,7 @@ def judge(
                 pilot, judged = trace.isel(replicate=slice(0, cut)), trace.isel(replicate=slice(cut, None))
             inputs = inputs.with_diversity(_mean(pilot[one.diversity].values))
         found = _parameters(one, inputs, parameters)
-        check = Check(one, inputs, found, use, deterministic, error / len(chosen), 1, exact)
+        check = Check(one, inputs, found, use, deterministic, error / len(chosen), 1, _tails(trace), exact)
         check.add(judged)
         results.append(Result(trace.attrs["name"], algorithm["name"], one.key, check.verdict(), check.curve(), inputs))
     return results
@@ -145,7 +146,21 @@ def _prepare(
         visited = pilot_diversity(experiment, theorem, engine) if seen is None else seen
         inputs = inputs.with_diversity(visited)
     chosen = _parameters(theorem, inputs, parameters)
-    return Check(theorem, inputs, chosen, use, experiment.deterministic, error, looks, exact is not None)
+    tails = _tails(experiment)
+    return Check(theorem, inputs, chosen, use, experiment.deterministic, error, looks, tails, exact is not None)
+
+
+def _tails(source: Experiment | xr.Dataset) -> Callable[[int], str | None]:
+    """``analysis.tails.withheld`` as a function of the replicates alone."""
+    if isinstance(source, Experiment):
+        problem = source.problem
+        shape = {"n": problem.n, "d_u": problem.d_u, "d_v": problem.d_v}
+        known = (source.noise.to_dict(), source.algorithm.to_dict(), shape, source.T)
+        bounded = problem.bounded_gradients
+    else:
+        known = (read(source, "noise"), read(source, "algorithm"), read(source, "shape"), int(source.attrs["T"]))
+        bounded = bool(source.attrs.get("bounded_gradients", False))
+    return lambda replicates: withheld(*known, replicates, bounded)
 
 
 def _fits(theorem: Theorem, algorithm: str) -> None:
@@ -158,7 +173,10 @@ def _parameters(theorem: Theorem, inputs: Inputs, given: Mapping[str, float] | N
     if given is None:
         return (tune(theorem, inputs) or closest(theorem, inputs)).parameters
     chosen = {k: float(v) for k, v in given.items()}
-    theorem.check_parameters(chosen, inputs.values)
+    try:
+        theorem.check_parameters(chosen, inputs.values)
+    except InputError as error:
+        raise InputError(f"verify.parameters: {error}") from error
     return chosen
 
 
@@ -260,7 +278,7 @@ def planned(
             plan.append((spec, fits))
     if not plan:
         raise InputError(
-            f"{settings.name}: nothing to verify: algorithms {', '.join(s.name for s in settings.algorithms)},"
-            f" theorems {', '.join(names) if names is not None else 'all'}"
+            f"{settings.name}: nothing to verify: verify.theorems {', '.join(names) if names is not None else '(all)'}"
+            f" are not about algorithm.name {', '.join(s.name for s in settings.algorithms)}"
         )
     return plan

@@ -85,7 +85,8 @@ def fedconv(
 @app.command()
 def verify(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILES", help="Problem files (TOML); none: the suite.")
+        list[Path] | None,
+        typer.Argument(metavar="FILES", help="Problem files (TOML), or stores of `fedconv run`; none: the suite."),
     ] = None,
     suite: Annotated[Suite | None, typer.Option(help="The built-in suite to verify (default: quick).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
@@ -161,6 +162,28 @@ def run(
         workers=workers,
         algorithms=algorithm,
     )
+
+
+@app.command()
+def tightness(
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this setting, by its name in the table (several times if wanted)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> int:
+    """Compare bounds with worst cases found by performance estimation (needs the extra: pip install 'fedconv[pep]').
+
+    Deterministic runs of gradient descent, local gradient descent, FedAlt and FedSim, with L_u = L_v = 1 and the first
+    gap F - F* = 1. The true worst case lies between *attained*, met on a quadratic, and *worst case*, an upper value
+    with the solver's error added. *exact*: both are the proved worst case. *relaxed*: the admissible functions are
+    replaced by a larger class, so worst case / bound may come out too large, never too small.
+
+    Exit status: 0 no bound is exceeded, 1 a run exceeds a bound, 2 bad input or the extra is missing.
+    """
+    from fedconv.commands.tightness import show_tightness
+
+    return show_tightness(setting or [], as_json)
 
 
 @app.command()

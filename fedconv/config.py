@@ -97,7 +97,7 @@ def load_settings(path: Path | str) -> Settings:
         raise InputError(f"{where}: no such file; `fedconv new` writes one to start from") from None
     except OSError as error:
         if (Path(path) / "zarr.json").exists():
-            raise InputError(f"{where}: is a store, not a problem file; `fedconv show {where}` shows it") from None
+            raise InputError(f"{where}: is a store, not a problem file; `fedconv show` and `verify` take it") from None
         raise InputError(f"{where}: cannot be read as a file: {error.strerror}") from None
     try:
         mapping = tomllib.loads(text)

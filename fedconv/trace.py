@@ -29,10 +29,12 @@ class Variable(NamedTuple):
 _ROUND = ("replicate", "round")
 VARIABLES: dict[str, Variable] = {
     "F": Variable(_ROUND, "F(u^t, V^t)", "F"),
-    "grad_u_sq": Variable(_ROUND, "‖∇_uF(u^t, V^t)‖²", "F²/u²"),
+    "grad_u_sq": Variable(_ROUND, "‖∇_uF(u^t, V^t)‖² (X of FedSim)", "F²/u²"),
     "grad_v_sq": Variable(_ROUND, "Y: (1/n) Σ_i ‖∇_vF_i(u^t, v_i^t)‖²", "F²/v²"),
     "diversity": Variable(_ROUND, "(1/n) Σ_i ‖∇_uF_i − ∇_uF‖² at (u^t, V^t)", "F²/u²"),
-    "grad_u_virtual_sq": Variable(_ROUND, "‖∇_uF(u^t, Ṽ^{t+1})‖², Ṽ of virtual full participation", "F²/u²"),
+    "grad_u_virtual_sq": Variable(
+        _ROUND, "‖∇_uF(u^t, Ṽ^{t+1})‖², Ṽ: virtual full participation (X of FedAlt)", "F²/u²"
+    ),
     "diversity_virtual": Variable(_ROUND, "(1/n) Σ_i ‖∇_uF_i − ∇_uF‖² at (u^t, Ṽ^{t+1})", "F²/u²"),
     "drift_u": Variable(_ROUND, "D_u: (1/n) Σ_i Σ_k ‖ũ_{i,k} − u^t‖² over virtual local steps", "u²"),
     "drift_v": Variable(_ROUND, "D_v: (1/n) Σ_i Σ_k ‖ṽ_{i,k} − v_i^t‖² over virtual local steps", "v²"),
@@ -108,6 +110,7 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
         "constants": json.dumps(problem.constants.to_dict()),
         "algorithm": json.dumps(experiment.algorithm.to_dict()),
         "noise": json.dumps(experiment.noise.to_dict()),
+        "bounded_gradients": int(problem.bounded_gradients),
         "T": experiment.T,
         "seed": experiment.seed,
         "versions": json.dumps(

@@ -135,6 +135,11 @@ class Problem(ABC):
     def to(self, device: torch.device | str) -> Problem:
         """The same problem with its data on another device."""
 
+    @property
+    def bounded_gradients(self) -> bool:
+        """Whether every client's gradients are bounded over all (u, V). Then what is measured has all its moments."""
+        return False
+
     def minimiser(self) -> tuple[Tensor, Tensor] | None:
         """A point (u ``(d_u,)``, V ``(n, d_v)``) where F★ is attained, by a closed form or a certified
         search, or None where none is known."""

@@ -148,6 +148,20 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+LARGEST = 50_000_000
+"""Numbers in a problem's arrays beyond which it is refused before anything is allocated."""
+
+
+def _check_size(spec: Mapping[str, Any], where: str) -> None:
+    n, d_u, d_v, rows = (x if isinstance(x := spec.get(k), int) else 0 for k in ("n", "d_u", "d_v", "rows"))
+    width = max(d_u + d_v, 1)
+    per_client = width**2 if spec["family"] == "quadratic" else width * max(rows, 1)
+    if n * per_client > LARGEST:
+        raise InputError(
+            f"{where}: must hold at most {LARGEST} numbers; n={n}, d_u={d_u}, d_v={d_v} ask for about {n * per_client}"
+        )
+
+
 def build_problem(spec: Mapping[str, Any], where: str = "problem") -> Problem:
     """The problem that a ``[problem]`` table describes: ``family`` and the keys of its builder.
 
@@ -159,6 +173,7 @@ def build_problem(spec: Mapping[str, Any], where: str = "problem") -> Problem:
     if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise InputError(f"{where}.family: unknown family {name!r}; {suggest(str(name), FAMILIES)}families are {known}")
+    _check_size(spec, where)
     problem = call_with(FAMILIES[name].builder(), {k: v for k, v in spec.items() if k != "family"}, where)
     problem.spec = copy.deepcopy(dict(spec))
     return problem

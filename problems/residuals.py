@@ -54,6 +54,10 @@ class Residuals(Problem):
         moved = (self.A[clients] @ u[..., None] + self.B[clients] @ v[..., None])[..., 0]
         return moved - self.c[clients]
 
+    @property
+    def bounded_gradients(self) -> bool:
+        return True
+
     def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
         square = self._residual(u, v, clients).square()
         return (square / (2.0 * (1.0 + square))).sum(-1)

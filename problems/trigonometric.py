@@ -70,6 +70,10 @@ class Trigonometric(Problem):
     def device(self) -> torch.device:
         return self.a.device
 
+    @property
+    def bounded_gradients(self) -> bool:
+        return True
+
     def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
         c = len(self.kappa)
         own = (self.a * (1.0 - torch.cos(u)) + self.h[clients] * u).sum(-1)

@@ -383,6 +383,23 @@ def test_a_posteriori_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "† a posteriori: δ² is the mean diversity measured at the visited points" in out
 
 
+def test_a_store_is_judged_as_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, store = write(tmp_path), tmp_path / "kept.zarr"
+    ok(capsys, "run", file, "--out", str(store), "--algorithm", "fedalt", "--replicates", "64")
+    folder = tmp_path / "report"
+    out, _ = ok(
+        capsys, "verify", str(store), file, "--theorem", "FA", "--error", "0.01", "--json", "--out", str(folder)
+    )
+    fresh, kept = json.loads(out)["results"]
+    assert kept["bound"] == pytest.approx(fresh["bound"])
+    assert [fresh["error"], kept["error"]] == [0.005, 0.005]
+    assert f"fedconv verify {store}" in (folder / "index.html").read_text(encoding="utf-8")
+    _, err = ok(capsys, "verify", str(store), "--max-replicates", "8", status=2)
+    assert "--max-replicates must be left out for a store" in err
+    _, err = ok(capsys, "verify", str(store), "--algorithm", "fedsim", status=2)
+    assert "nothing to verify with --algorithm fedsim; the algorithms here are fedalt" in err
+
+
 def test_out_is_a_folder_with_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "deep" / "report"
     file = write(tmp_path, DESCENT)

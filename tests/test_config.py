@@ -248,7 +248,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"problem.n": 0}, r"problem\.n\b|n must"),
     ({"problem.chi": nan}, r"chi"),
     ({"problem.L_u": -1.0}, r"L_u"),
-    ({"problem.n": 10**15}, r"problem: cannot be built with these sizes"),
+    ({"problem.n": 10**15}, r"problem: must hold at most 50000000 numbers"),
     ({"problem.d_u": 10**30}, r"problem"),
     # keys that contradict each other
     ({"algorithm.gamma_u": 0.1, "algorithm.gamma_v": 0.1}, r"algorithm\.gamma_u: must be left out where eta is given"),
@@ -317,7 +317,9 @@ def test_missing_files_and_folders_get_one_sentence(tmp_path: Path) -> None:
         load_settings("a\0b")
     (tmp_path / "runs.zarr").mkdir()
     (tmp_path / "runs.zarr" / "zarr.json").write_text("{}")
-    with pytest.raises(InputError, match=r"runs\.zarr: is a store, not a problem file; `fedconv show .*` shows it"):
+    with pytest.raises(
+        InputError, match=r"runs\.zarr: is a store, not a problem file; `fedconv show` and `verify` take it"
+    ):
         load_settings(tmp_path / "runs.zarr")
     (tmp_path / "f").write_text("x")
     with pytest.raises(InputError, match="cannot be read as a file: Not a directory"):

@@ -287,3 +287,11 @@ def test_each_kind_of_parameter_says_what_it_wants(change: dict[str, Any], sente
 def test_suggestions() -> None:
     assert suggest("kapa", ["a", "kappa"]) == "did you mean 'kappa'? "
     assert suggest("zzz", ["a", "kappa"]) == ""
+
+
+@pytest.mark.parametrize("family", ["trigonometric", "residuals", "quadratic"])
+def test_absurd_sizes_are_refused_before_anything_is_allocated(family):
+    with pytest.raises(
+        InputError, match=r"problem: must hold at most \d+ numbers; n=3, d_u=99999999, d_v=1 ask for about"
+    ):
+        build_problem({"family": family, "n": 3, "d_u": 99999999, "d_v": 1})

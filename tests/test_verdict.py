@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from analysis import verify as module
 from analysis.intervals import betting_lower, student_lower, student_upper
+from analysis.tails import replicates_for_skewness, withheld
 from analysis.theorems import FA, FA_STAR, FS, FS_STAR
 from analysis.verdict import RELATIVE_FLOOR, Limits, decide, limits
 from analysis.verify import judge, verify
@@ -262,6 +263,77 @@ def test_a_recorded_run_with_visited_diversity_tunes_on_other_replicates():
         assert result.verdict.status == "holds"
         assert result.verdict.a_posteriori
         assert result.verdict.replicates == 48
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e8, 1e12])
+def test_units_of_F_do_not_matter_a_posteriori(scale):
+    """F rescaled with its noise: every bound and measure scales along, also where δ² is measured (nothing cancels)."""
+    rng = np.random.default_rng(0)
+    parts = {"A": np.ones((3, 1, 1)), "B": np.ones((3, 1, 1)), "C": rng.uniform(-0.9, 0.9, (3, 1, 1))}
+    parts |= {"a": rng.normal(size=(3, 1)), "b": rng.normal(size=(3, 1))}
+
+    def tightness(by):
+        problem = build_problem({"family": "quadratic_arrays"} | {k: (by * x).tolist() for k, x in parts.items()})
+        noise = Noise("gaussian", 0.3 * by, 0.3 * by)
+        experiment = Experiment(problem, FedAlt(1, 1.0, 1.0, tau_u=2, tau_v=2), noise, state(problem, 1, 1), 30)
+        verdict = verify(experiment.with_eta(0.1), [FA], parameters=parameters)[0].verdict
+        assert verdict.a_posteriori
+        return verdict.tightness
+
+    parameters = {"alpha": 0.5, "theta": 1.0, "theta_v": 1.0, "omega": 1.0}
+    assert tightness(scale) == pytest.approx(tightness(1.0), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("noise", "word"),
+    [
+        (Noise("spikes", 1.0, spike_probability=1e-6), "spikes are expected in all draws"),
+        (Noise("student_t", 1.0, dof=2.05), "no variance"),
+    ],
+)
+def test_rare_and_heavy_noise_never_gives_a_false_holds(noise, word):
+    """Half of S₁ is refuted by unit noise at η = 1, whatever the law; samples that cannot know it must not deny it."""
+    experiment = descent(1.0, 100, noise, u=0.0)
+    weak = FA.mutate(FA.mutant("half_s1"))
+    for verdict in (
+        verify(experiment, [weak], max_replicates=64, engine="eager")[0].verdict,
+        judge(run(experiment, 64), [FA])[0].verdict,
+    ):
+        assert verdict.status in ("inconclusive", "violated")
+        assert verdict.high == math.inf
+        assert word in verdict.method or word in verdict.reason
+    exact = verify(experiment, [weak])[0].verdict
+    assert (exact.status, exact.method) == ("violated", "exact")
+
+
+def test_enough_spikes_and_bounded_gradients_decide():
+    assert withheld(*known("spikes"), 64, True) is not None
+    assert withheld(*known("spikes"), 6400, True) is None
+    assert withheld(*known("student_t", dof=3.0), 64, True) is None
+    assert withheld(*known("student_t", dof=3.0), 10**6, False) is not None
+    assert withheld(*known("student_t", dof=4.5), 64, False) is None
+    assert replicates_for_skewness(np.ones(5)) == 0.0
+    assert replicates_for_skewness(np.array([0.0] * 99 + [1.0])) > 100
+
+
+def known(law, **options):
+    noise = Noise(law, 1.0, 0.0, spike_probability=0.01, **options).to_dict()
+    return noise, {"m": 1, "tau_u": 2, "tau_v": 0}, {"n": 3, "d_u": 1, "d_v": 4}, 10
+
+
+def test_divergence_counts_against_an_a_posteriori_bound():
+    problem = sharp(kind="coupled", n=2, chi=0.5)
+    algorithm = FedAlt(1, 1.0, 1.0, tau_u=1, tau_v=1)
+    experiment = Experiment(problem, algorithm, Noise("gaussian", 1.0, 1.0), state(problem), 2000).with_eta(3.0)
+    weak = FA.mutate(FA.mutant("no_conditions"))
+    for engine in ("eager", "auto"):
+        verdict = verify(experiment, [weak], max_replicates=2, engine=engine, parameters=YOUNG)[0].verdict
+        assert verdict.status == "violated"
+        assert verdict.diverged == verdict.replicates
+        assert verdict.a_posteriori
+
+
+YOUNG = {"alpha": 0.5, "theta": math.inf, "theta_v": math.inf, "omega": 0.0}
 
 
 def test_bad_requests_are_sentences():

@@ -8,20 +8,28 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from analysis.check import Result
-from analysis.theorems import THEOREMS
-from analysis.verify import planned, verify_settings
+from analysis.theorems import THEOREMS, Theorem
+from analysis.verify import fitting, judge, planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
 from fedconv.config import Settings, dump_toml, load_settings, settings_from
 from fedconv.schema import MOST_REPLICATES, suggestion
+from fedconv.store import is_store, load
+from fedconv.trace import read
 from problems.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ERROR = 1e-6
+"""One-sided error of all verdicts together where neither ``--error`` nor a file says otherwise."""
 
 _COLOURS = {"holds": "green", "violated": "bold red", "inconclusive": "yellow", "premises_unmet": "yellow"}
 
@@ -48,12 +56,19 @@ def verify_files(
         _known("--theorem", key)
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out must be a folder to write; {out} is a file")
-    jobs, checks = restrict(load_jobs(files, suite), algorithms, theorems)
+    stores = [file for file in files if is_store(file)]
+    if stores and max_replicates is not None:
+        raise InputError(
+            f"--max-replicates must be left out for a store, which is judged as it stands; got {stores[0]}"
+        )
+    runs = [(str(file), load(file)) for file in stores]
+    others = [file for file in files if file not in stores]
+    jobs, checks = restrict(load_jobs(others, suite) if others or not files else [], runs, algorithms, theorems)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     with progress() as bar:
-        task = bar.add_task("", total=len(jobs))
+        task = bar.add_task("", total=len(jobs) + len(runs))
         for where, settings in jobs:
             bar.update(task, description=settings.name)
             try:
@@ -66,6 +81,15 @@ def verify_files(
                     theorems=theorems,
                     checks=checks,
                 )
+            except InputError as problem:
+                raise InputError(f"{where}: {problem}") from problem
+            bar.advance(task)
+        for where, trace in runs:
+            bar.update(task, description=where)
+            chosen = fits(trace, algorithms, theorems)
+            level = (error or ERROR) * len(chosen) / checks
+            try:
+                results += judge(trace, chosen, error=level) if chosen else []
             except InputError as problem:
                 raise InputError(f"{where}: {problem}") from problem
             bar.advance(task)
@@ -128,12 +152,24 @@ def load_jobs(files: Sequence[Path], suite: str | None) -> list[tuple[str, Setti
     return jobs
 
 
+def fits(trace: xr.Dataset, algorithms: Sequence[str] | None, theorems: Sequence[str] | None) -> list[Theorem]:
+    """The theorems that a recorded run is judged by."""
+    name = read(trace, "algorithm")["name"]
+    if algorithms is not None and name not in algorithms:
+        return []
+    return [t for t in fitting(name) if theorems is None or t.key in theorems]
+
+
 def restrict(
-    jobs: list[tuple[str, Settings]], algorithms: Sequence[str] | None, theorems: Sequence[str] | None
+    jobs: list[tuple[str, Settings]],
+    runs: list[tuple[str, xr.Dataset]],
+    algorithms: Sequence[str] | None,
+    theorems: Sequence[str] | None,
 ) -> tuple[list[tuple[str, Settings]], int]:
-    """The jobs in which the named algorithms and theorems leave something to verify, and how many verdicts that is."""
+    """The jobs in which the named algorithms and theorems leave something to verify, and how many verdicts that is,
+    those on recorded runs included."""
     kept: list[tuple[str, Settings]] = []
-    checks = 0
+    checks = sum(len(fits(trace, algorithms, theorems)) for _, trace in runs)
     for where, settings in jobs:
         try:
             plan = planned(settings, algorithms, theorems)
@@ -143,9 +179,10 @@ def restrict(
             continue
         kept.append((where, settings))
         checks += sum(len(chosen) for _, chosen in plan)
-    if not kept:
+    if not checks:
         wanted = [f"--algorithm {a}" for a in algorithms or ()] + [f"--theorem {t}" for t in theorems or ()]
-        have = sorted({spec.name for _, settings in jobs for spec in settings.algorithms})
+        have = {spec.name for _, settings in jobs for spec in settings.algorithms}
+        have = sorted(have | {read(trace, "algorithm")["name"] for _, trace in runs})
         raise InputError(f"nothing to verify with {' '.join(wanted)}; the algorithms here are {', '.join(have)}")
     return kept, checks
 

@@ -37,7 +37,7 @@ def as_quadratic(problem: Problem) -> Quadratic | None:
     if isinstance(problem, Quadratic):
         return problem
     if isinstance(problem, FullPersonalization):
-        return problem._as_quadratic()
+        return problem.as_quadratic()
     return None
 
 

@@ -69,7 +69,7 @@ class FullPersonalization(Problem):
         lam = np.full((1, 1, 1), self.lam)
         return PERSONALIZED + code, (*arrays[:SLOT], lam, *arrays[SLOT + 1 :])
 
-    def _as_quadratic(self) -> Quadratic | None:
+    def as_quadratic(self) -> Quadratic | None:
         """The same problem as a coupled quadratic, where the base is one."""
         if not isinstance(self.base, Quadratic):
             return None
@@ -80,7 +80,7 @@ class FullPersonalization(Problem):
 
     def _constants(self) -> Constants:
         lam, below = self.lam, self.base.constants
-        quadratic = self._as_quadratic()
+        quadratic = self.as_quadratic()
         if quadratic is not None:
             exact = quadratic.constants
             L_v = Constant(exact.L_v.value, "exact", "max_i ‖B_i + λI‖₂")
@@ -113,7 +113,7 @@ class FullPersonalization(Problem):
         return [envelope_minimum(float(b[k]), s[:, k], self.lam) for k in range(self.d_v)]
 
     def minimiser(self) -> tuple[Tensor, Tensor] | None:
-        quadratic = self._as_quadratic()
+        quadratic = self.as_quadratic()
         if quadratic is not None:
             return quadratic.minimiser()
         if not isinstance(self.base, Trigonometric):

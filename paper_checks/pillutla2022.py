@@ -166,7 +166,7 @@ def _grid() -> list[Spec]:
     ]
     out = []
     for law, (n, m), tau, chi in itertools.product(laws, [(12, 1), (12, 6), (12, 12)], (1, 8), (0.0, 0.6)):
-        for eta in ("best", 0.15 if tau > 1 else 0.5):
+        for eta in ("best", 0.1 if tau > 1 else 0.3):
             out.append(
                 _spec(
                     f"waves, {law['law']}, m={m} of {n}, tau={tau}, chi={chi}, eta={eta}",

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from fedconv import eager, fused
 from fedconv.algorithms import Algorithm, State
 from fedconv.eager import LEVELS
 from fedconv.streams import Streams
-from fedconv.trace import assemble
+from fedconv.trace import assemble, provenance
 from problems.base import Problem
 from problems.errors import InputError
 from problems.noise import Noise
@@ -84,6 +84,58 @@ class Experiment:
         """The same experiment with γ_u = η/(L_u τ_u), γ_v = η/(L_v τ_v)."""
         return replace(self, algorithm=with_eta(self.algorithm, self.problem, eta))
 
+    # ---- what a run needs of an experiment (see Runnable) ---------------------------------------------------
+
+    def choose(self, engine: str) -> tuple[str, str]:
+        return choose_engine(self, engine)
+
+    def block(self, streams: Streams, replicates: np.ndarray, level: str, engine: str) -> Block:
+        simulate = fused.simulate_block if engine == "fused" else eager.simulate_block
+        return simulate(self.problem, self.algorithm, self.noise, self.start, self.T, streams, replicates, level)
+
+    def assemble(self, blocks: list[Block], first: int, attrs: dict[str, Any]) -> xr.Dataset:
+        return assemble(self, blocks, first, attrs)
+
+    def provenance(self) -> dict[str, Any]:
+        return provenance(self)
+
+
+class Named(Protocol):
+    """An algorithm as traces describe it."""
+
+    name: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Runnable(Protocol):
+    """What ``run`` and the store need of an experiment: FedAlt and FedSim's ``Experiment``, and those of other methods.
+
+    ``choose``: (engine, reason) for a wish; ``block``: arrays by name for some replicates, ``F_final (R,)`` among
+    them, the same numbers whatever the block; ``assemble``: blocks of consecutive replicates as one trace;
+    ``provenance``: the attributes that identify the run. ``deterministic``: every replicate gives the same numbers.
+    """
+
+    @property
+    def problem(self) -> Problem: ...
+    @property
+    def algorithm(self) -> Named: ...
+    @property
+    def start(self) -> State: ...
+    @property
+    def T(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def deterministic(self) -> bool: ...
+
+    def choose(self, engine: str) -> tuple[str, str]: ...
+    def block(self, streams: Streams, replicates: np.ndarray, level: str, engine: str) -> Block: ...
+    def assemble(self, blocks: list[Block], first: int, attrs: dict[str, Any]) -> xr.Dataset: ...
+    def provenance(self) -> dict[str, Any]: ...
+
 
 def step_sizes(problem: Problem, tau_u: int, tau_v: int, eta: float) -> tuple[float, float]:
     """(γ_u, γ_v) = (η/(L_u τ_u), η/(L_v τ_v)); 0 for a missing block."""
@@ -131,7 +183,7 @@ def choose_engine(experiment: Experiment, engine: str = "auto") -> tuple[str, st
 
 
 def run(
-    experiment: Experiment,
+    experiment: Runnable,
     replicates: int,
     *,
     first: int = 0,
@@ -148,13 +200,13 @@ def run(
     """
     if replicates < 1:
         raise InputError(f"replicates must be at least 1; got {replicates}")
-    chosen, reason = choose_engine(experiment, engine)
+    chosen, reason = experiment.choose(engine)
     done: list[Block] = []
     for block in iterate_blocks(experiment, spans(first, replicates), level, chosen, workers):
         done.append(block)
         if progress is not None:
             progress(len(block["F_final"]))
-    return assemble(experiment, done, first, describe(done, level, chosen, reason))
+    return experiment.assemble(done, first, describe(done, level, chosen, reason))
 
 
 def describe(blocks: list[Block], level: str, engine: str, reason: str) -> dict[str, Any]:
@@ -164,11 +216,12 @@ def describe(blocks: list[Block], level: str, engine: str, reason: str) -> dict[
 
 
 def _summary(block: Block) -> np.ndarray:
+    """A number per replicate that is finite only where all that was measured is."""
     with np.errstate(all="ignore"):
-        total = block["F_final"].copy()
-        for key in ("F", "grad_u_sq", "grad_v_sq", "grad_u_virtual_sq"):
-            if key in block:
-                total = total + block[key].sum(axis=1)
+        total = 0.0 * block["F_final"]
+        for values in block.values():
+            if values.dtype.kind == "f":
+                total = total + 0.0 * values.reshape(len(values), -1).sum(axis=1)
     return total
 
 
@@ -179,28 +232,18 @@ def spans(first: int, replicates: int) -> list[np.ndarray]:
 
 
 def iterate_blocks(
-    experiment: Experiment, blocks: list[np.ndarray], level: str, engine: str, workers: int
+    experiment: Runnable, blocks: list[np.ndarray], level: str, engine: str, workers: int
 ) -> Iterator[Block]:
     """The given blocks in order, computed one after another or by ``workers`` threads."""
     if level not in LEVELS:
         raise InputError(f"level must be one of {', '.join(LEVELS)}; got {level!r}")
     if workers < 1:
         raise InputError(f"workers must be at least 1; got {workers}")
-    simulate = fused.simulate_block if engine == "fused" else eager.simulate_block
     streams = Streams(experiment.seed)
 
     def one(replicates: np.ndarray) -> Block:
         with np.errstate(all="ignore"):
-            return simulate(
-                experiment.problem,
-                experiment.algorithm,
-                experiment.noise,
-                experiment.start,
-                experiment.T,
-                streams,
-                replicates,
-                level,
-            )
+            return experiment.block(streams, replicates, level, engine)
 
     with single_torch_thread():
         if workers == 1 or len(blocks) <= 1:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedconv.trace import FORMAT, provenance
+from fedconv.trace import FORMAT
 from problems.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from fedconv.run import Experiment
+    from fedconv.run import Runnable
 
 
 def save(trace: xr.Dataset, path: Path | str, *, overwrite: bool = False) -> None:
@@ -103,7 +103,7 @@ def _first_line(error: Exception) -> str:
 
 
 def run_to_store(
-    experiment: Experiment,
+    experiment: Runnable,
     replicates: int,
     path: Path | str,
     *,
@@ -119,18 +119,17 @@ def run_to_store(
     """
     import xarray as xr
 
-    from fedconv.run import choose_engine, describe, iterate_blocks, spans
-    from fedconv.trace import assemble
+    from fedconv.run import describe, iterate_blocks, spans
 
     target = Path(path)
     if replicates < 1:
         raise InputError(f"replicates must be at least 1; got {replicates}")
     if target.exists():
         raise InputError(f"{target} exists already; choose another path or remove it")
-    chosen, reason = choose_engine(experiment, engine)
+    chosen, reason = experiment.choose(engine)
     partial = target.with_name(target.name + ".partial")
     identity = json.dumps(
-        provenance(experiment)
+        experiment.provenance()
         | {"level": level, "engine": chosen, "replicates": replicates, "start": _start_checksum(experiment)},
         sort_keys=True,
     )
@@ -156,7 +155,7 @@ def run_to_store(
         else:
             todo.append(span)
     for span, block in zip(todo, iterate_blocks(experiment, todo, level, chosen, workers), strict=True):
-        trace = assemble(experiment, [block], int(span[0]), describe([block], level, chosen, reason))
+        trace = experiment.assemble([block], int(span[0]), describe([block], level, chosen, reason))
         save(trace, partial / f"block-{span[0]:08d}.zarr")
         if progress is not None:
             progress(len(span))
@@ -168,6 +167,6 @@ def run_to_store(
     return load(target)
 
 
-def _start_checksum(experiment: Experiment) -> int:
+def _start_checksum(experiment: Runnable) -> int:
     start = experiment.start
     return zlib.crc32(start.u.cpu().numpy().tobytes() + start.v.cpu().numpy().tobytes())

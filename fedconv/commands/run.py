@@ -17,7 +17,6 @@ from fedconv.config import AlgorithmSpec, Settings, load_settings
 from fedconv.run import Experiment
 from fedconv.schema import MOST_REPLICATES
 from fedconv.store import load, run_to_store
-from fedconv.trace import provenance
 from problems.errors import InputError
 
 
@@ -93,7 +92,7 @@ def is_finished(store: Path, experiment: Experiment, settings: Settings) -> bool
     trace = load(store)
     start = experiment.start
     same = (
-        all(trace.attrs.get(k) == v for k, v in provenance(experiment).items())
+        all(trace.attrs.get(k) == v for k, v in experiment.provenance().items())
         and trace.attrs["level"] == settings.level
         and trace.sizes["replicate"] == settings.replicates
         and np.array_equal(trace["u_start"].values, start.u.numpy())

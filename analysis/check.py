@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.inputs import Inputs
 from analysis.theorems import Theorem
+from analysis.theorems.statement import StatementInputs
 from analysis.verdict import Limits, Verdict, decide, limits
 
 if TYPE_CHECKING:
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curve:
-    """The two sides for every horizon t = 1..T: mean left-hand side of the first t rounds, and the bound for t."""
+    """The two sides for horizons t (default: every t = 1..T): mean left-hand side of the first t rounds, the bound."""
 
     measured: np.ndarray
     bound: np.ndarray
+    horizon: np.ndarray | None = None
+
+    @property
+    def rounds(self) -> np.ndarray:
+        """The horizons."""
+        return np.arange(1, len(self.measured) + 1) if self.horizon is None else self.horizon
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Result:
     theorem: str
     verdict: Verdict
     curve: Curve
-    inputs: Inputs
+    inputs: Inputs | StatementInputs
     spec: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:

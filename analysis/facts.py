@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from analysis import mathml
 from analysis.check import Result
+from analysis.theorems.statement import StatementInputs
 from problems.base import Constants
 from problems.errors import InputError
 from problems.noise import Noise
@@ -47,8 +48,16 @@ def carried_options(command: str) -> str:
 
 def facts(result: Result) -> dict[str, Any]:
     """Facts of the experiment behind a result. Shape, noise law and the constants' grades and notes come from its
-    problem file (``Result.spec``), the numbers that the theorem used from ``Result.inputs``."""
+    problem file (``Result.spec``), the numbers that the theorem used from ``Result.inputs``. For a statement:
+    ``numbers``, what its inputs were."""
     values = result.inputs.values
+    if isinstance(result.inputs, StatementInputs):
+        _, shape, family = _described(result.spec)
+        seed = _table(result.spec, "run").get("seed", 0) if result.spec is not None else None
+        numbers = [(Markup(mathml.name(k)), x) for k, x in values.items() if k not in ("noise", "T")]
+        flags = [(k, x) for k, x in result.inputs.flags.items() if isinstance(x, (bool, str))]
+        return {"family": family, "shape": shape, "numbers": numbers, "flags": flags, "seed": seed,
+                "inputs": values, "constants": []}  # fmt: skip
     shared, personal = result.inputs.blocks
     constants, shape, family = _described(result.spec)
     steps = [

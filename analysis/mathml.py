@@ -10,10 +10,12 @@ import sympy as sp
 from sympy.printing.mathml import MathMLPresentationPrinter
 
 from analysis.theorems.base import Condition, L_u, L_v, T, Theorem, gap0, rhs, symbol, weight_u, weight_v
+from analysis.theorems.statement import Statement, lhs
 
 _GREEK = {
     "alpha": "α", "theta": "θ", "omega": "ω", "eta": "η", "chi": "χ", "rho": "ρ", "sigma": "σ", "delta": "δ",
-    "tau": "τ", "gamma": "γ", "eps": "ε", "weight": "w", "gap": "ΔF", "rhs": "bound",
+    "tau": "τ", "mu": "μ", "kappa": "κ", "zeta": "ζ", "beta": "β", "epsilon": "ε", "Lambda": "Λ", "ell": "ℓ",
+    "gamma": "γ", "eps": "ε", "weight": "w", "gap": "ΔF", "rhs": "bound",
 }  # fmt: skip
 _HABIT = {"gap0": "gap_0"}
 _ROUND, _X, _Y = (sp.Symbol(s) for s in ("t", "X_t", "Y_t"))
@@ -24,15 +26,16 @@ _FIRST = (gap0, _X)
 class _Printer(MathMLPresentationPrinter):
     """sympy's printer with the project's names, σ_v² as one subsup, and terms in the order of a page of proof."""
 
-    def __init__(self, written: Mapping[str, str]) -> None:
+    def __init__(self, written: Mapping[str, str], labels: Mapping[str, str]) -> None:
         super().__init__()
         self.written = dict(written)
+        self.labels = dict(labels)
 
     def parts(self, name: str) -> tuple[str, str]:
         """(letter, subscript) of a symbol's name."""
         name = self.written.get(name, _HABIT.get(name, name)).removeprefix("\\")
         letter, _, below = name.partition("_")
-        return _GREEK.get(letter, letter), below
+        return _GREEK.get(letter, letter), _GREEK.get(below, below)
 
     def leaf(self, text: str) -> Any:
         node = self.dom.createElement("mn" if text.isdigit() else "mi")
@@ -40,6 +43,10 @@ class _Printer(MathMLPresentationPrinter):
         return node
 
     def _print_Symbol(self, sym: sp.Symbol, style: str = "plain") -> Any:
+        if sym.name in self.labels:
+            text = self.dom.createElement("mtext")
+            text.appendChild(self.dom.createTextNode(self.labels[sym.name]))
+            return text
         letter, below = self.parts(sym.name)
         if not below:
             return self.leaf(letter)
@@ -49,7 +56,13 @@ class _Printer(MathMLPresentationPrinter):
         return node
 
     def _print_Pow(self, e: sp.Pow) -> Any:
-        if isinstance(e.base, sp.Symbol) and e.exp.is_Integer and e.exp.is_positive and self.parts(e.base.name)[1]:
+        if (
+            isinstance(e.base, sp.Symbol)
+            and e.base.name not in self.labels
+            and e.exp.is_Integer
+            and e.exp.is_positive
+            and self.parts(e.base.name)[1]
+        ):
             letter, below = self.parts(e.base.name)
             node = self.dom.createElement("msubsup")
             for text in (letter, below, str(e.exp)):
@@ -62,11 +75,18 @@ class _Printer(MathMLPresentationPrinter):
         return sorted(terms, key=lambda x: (x.could_extract_minus_sign(), not x.is_number, not x.has(*_FIRST)))
 
 
-def _printed(theorem: Theorem | None, expression: Any) -> str:
+def _labels(theorem: Theorem | Statement | None) -> dict[str, str]:
+    """Words for what a statement measures, in brackets."""
+    if not isinstance(theorem, Statement):
+        return {}
+    return {x.name: f"[{x.label or x.name.replace('_', ' ')}]" for x in theorem.measured}
+
+
+def _printed(theorem: Theorem | Statement | None, expression: Any) -> str:
     """The inside of a <math> element. The dual symbols of free parameters are written 1/x."""
     written = dict(theorem.written or {}) if theorem else {}
     duals: dict[Any, Any] = {f.inv: 1 / f.x for f in theorem.free} if theorem else {}
-    text = _Printer(written).doprint(sp.sympify(expression).subs(duals))
+    text = _Printer(written, _labels(theorem)).doprint(sp.sympify(expression).subs(duals))
     text = text.replace("&InvisibleTimes;", "&#8290;").replace("&ExponentialE;", "e")
     return re.sub(r"<mo>-</mo>", "<mo>&#8722;</mo>", text)
 
@@ -76,17 +96,17 @@ def _math(inside: str, *, block: bool = False) -> str:
     return f"<math{style}><mrow>{inside}</mrow></math>"
 
 
-def name(key: str, theorem: Theorem | None = None) -> str:
+def name(key: str, theorem: Theorem | Statement | None = None) -> str:
     """A symbol by its name (``"tau_u"``), inline."""
     return _math(_printed(theorem, symbol(key)))
 
 
-def definition(theorem: Theorem, defined: sp.Symbol, expression: Any) -> str:
+def definition(theorem: Theorem | Statement, defined: sp.Symbol, expression: Any) -> str:
     """``defined = expression``."""
     return _math(f"{_printed(theorem, defined)}<mo>=</mo>{_printed(theorem, expression)}", block=True)
 
 
-def condition(theorem: Theorem, premise: Condition) -> str:
+def condition(theorem: Theorem | Statement, premise: Condition) -> str:
     """``left ≤ 1`` or ``left < 1``."""
     relation = "&lt;" if premise.strict else "&#8804;"
     return _math(f"{_printed(theorem, premise.left)}<mo>{relation}</mo><mn>1</mn>", block=True)
@@ -100,8 +120,13 @@ def vanishes(theorem: Theorem, expression: Any) -> str | None:
     return _math(f"{_printed(theorem, expression)}<mo>=</mo><mn>0</mn>")
 
 
-def statement(theorem: Theorem) -> str:
-    """(1/T) Σ_{t<T} (weight_u X_t/L_u + weight_v Y_t/L_v) ≤ rhs, with the right-hand side of the definitions."""
+def statement(theorem: Theorem | Statement) -> str:
+    """Both sides by the definitions: (1/T) Σ_{t<T} (weight_u X_t/L_u + weight_v Y_t/L_v) ≤ rhs; a statement's own."""
+    right = _printed(theorem, theorem.definitions[rhs])
+    if isinstance(theorem, Statement):
+        left = _printed(theorem, theorem.definitions[lhs])
+        relation = {"upper": "&#8804;", "lower": "&#8805;", "equality": "="}[theorem.kind]
+        return _math(f"{left}<mo>{relation}</mo>{right}", block=True)
     total = sp.Sum(weight_u * _X / L_u + weight_v * _Y / L_v, (_ROUND, 0, T - 1))
     left = f"{_printed(theorem, 1 / T)}<mo>&#8290;</mo>{_printed(theorem, total)}"
-    return _math(f"{left}<mo>&#8804;</mo>{_printed(theorem, theorem.definitions[rhs])}", block=True)
+    return _math(f"{left}<mo>&#8804;</mo>{right}", block=True)

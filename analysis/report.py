@@ -23,9 +23,13 @@ from markupsafe import Markup
 from analysis import mathml
 from analysis.check import Result
 from analysis.facts import carried_options, facts, slug
+from analysis.methods import statement
 from analysis.numerals import limit, number, plain, typeset
+from analysis.report_proofs import Replay
+from analysis.report_proofs import sections as proof_sections
 from analysis.theorems import THEOREMS, Theorem, theorem
 from analysis.theorems.base import Mutant, rhs
+from analysis.theorems.statement import Statement, floor, lhs
 from analysis.verdict import STATUSES, Status
 from fedconv.trace import VARIABLES
 from problems.errors import InputError
@@ -70,9 +74,11 @@ def groups(results: Sequence[Result]) -> list[Group]:
     return [Group(k, _problem(rs[0]), rs[0].algorithm, tuple(rs)) for k, rs in found.items()]
 
 
-def theorem_of(result: Result) -> Theorem:
-    """The theorem (or mutant, ``"FA:gap1"``) that a result is about."""
+def theorem_of(result: Result) -> Theorem | Statement:
+    """The theorem or statement (or mutant, ``"FA:gap1"``) that a result is about."""
     key, _, mutant = result.theorem.partition(":")
+    if key not in THEOREMS:
+        return statement(result.theorem)
     whole = theorem(key)
     return whole.mutate(whole.mutant(mutant)) if mutant else whole
 
@@ -85,11 +91,12 @@ def render(
     command: str,
     versions: Mapping[str, str],
     toml: Callable[[Mapping[str, Any]], str] | None = None,
+    proofs: Sequence[Replay] = (),
 ) -> str:
     """The page. It fetches nothing: styles, script and pictures are inside it.
 
     command: the command line that made it; versions: of the software by name; toml: writes ``Result.spec`` as a
-    problem file (without it, or without a spec, a section names no file).
+    problem file (without it, or without a spec, a section names no file); proofs: replayed proofs, a section each.
     """
     found = groups(results)
     return _template().render(
@@ -101,7 +108,9 @@ def render(
         overview=Markup(pictures[OVERVIEW]) if OVERVIEW in pictures and found else None,
         rows=[_row(r, g, number_) for number_, g in enumerate(found, 1) for r in g.results],
         sections=[_section(g, k, pictures, command, toml) for k, g in enumerate(found, 1)],
+        proofs=proof_sections(proofs),
         theorems=[_appendix(key) for key in THEOREMS],
+        statements=[_statement(key) for key in _bases(results) if key not in THEOREMS],
     )
 
 
@@ -114,13 +123,14 @@ def write(
     command: str,
     versions: Mapping[str, str],
     toml: Callable[[Mapping[str, Any]], str] | None = None,
+    proofs: Sequence[Replay] = (),
 ) -> Path:
     """Write ``index.html`` and ``results.json`` to a folder, each whole or not at all; returns the page's path.
 
     Raises InputError where the folder cannot be one.
     """
     folder = Path(out_dir)
-    page = render(results, pictures, title=title, command=command, versions=versions, toml=toml)
+    page = render(results, pictures, title=title, command=command, versions=versions, toml=toml, proofs=proofs)
     data = json.dumps(as_data(results, title=title, command=command, versions=versions), indent=1, allow_nan=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +193,7 @@ def _counts(results: Sequence[Result]) -> dict[str, int]:
 
 def _summary(results: Sequence[Result], found: Sequence[Group]) -> dict[str, Any]:
     """What the first paragraph says."""
-    sampled = [r.verdict.error for r in results if r.verdict.method not in ("deterministic", "exact")]
+    sampled = [r.verdict.error for r in results if r.verdict.method not in ("deterministic", "exact", "pathwise")]
     comparable = [(r, g) for g in found for r in g.results if _comparable(r)]
     closest = max(comparable, key=lambda pair: pair[0].verdict.tightness, default=None)
     return {
@@ -240,7 +250,7 @@ def _section(
 
 def _reproduce(group: Group, file: str, command: str) -> str:
     """The command line that gives this group's verdicts again, with the error that each of them had."""
-    checked = [r for r in group.results if r.theorem in THEOREMS]
+    checked = [r for r in group.results if ":" not in r.theorem]
     words = ["fedconv", "verify", file, "--algorithm", group.algorithm]
     for r in checked:
         words += ["--theorem", r.theorem]
@@ -280,6 +290,31 @@ def _appendix(key: str) -> dict[str, Any]:
         ],
         "mutants": [_mutant(chosen, x) for x in chosen.mutants],
     }  # fmt: skip
+
+
+def _bases(results: Sequence[Result]) -> list[str]:
+    """Keys of the theorems that the results are about, mutants by what they are mutants of."""
+    return list(dict.fromkeys(r.theorem.partition(":")[0] for r in results))
+
+
+@cache
+def _statement(key: str) -> dict[str, Any]:
+    """A statement's formulas, from its own definitions."""
+    chosen = statement(key)
+    shown = [(s, e) for s, e in chosen.definitions.items() if s not in (lhs, rhs, floor)]
+    return {
+        "id": _anchor(chosen.key),
+        "theorem": chosen,
+        "statement": Markup(mathml.statement(chosen)),
+        "measures": [(x.label or x.name.replace("_", " "), x.meaning) for x in chosen.measured],
+        "conditions": [Markup(mathml.condition(chosen, k)) for k in chosen.conditions],
+        "premises": [p.name for p in chosen.premises],
+        "definitions": [Markup(mathml.definition(chosen, s, e)) for s, e in shown],
+        "mutants": [
+            {"mutant": x, "changed": [Markup(mathml.definition(chosen, s, e)) for s, e in x.definitions.items()]}
+            for x in chosen.mutants
+        ],
+    }
 
 
 def _markup(text: str | None) -> Markup | None:

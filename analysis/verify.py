@@ -11,9 +11,13 @@ import numpy as np
 from analysis.check import Check, Result
 from analysis.exact import exact_trace
 from analysis.inputs import Inputs, of_experiment, of_trace
+from analysis.methods import methods, statements
+from analysis.statement_verify import fitting_statements, judge_statements, method_of, verify_statements
 from analysis.tails import withheld
-from analysis.theorems import THEOREMS, Theorem, theorem
+from analysis.theorems import THEOREMS, Theorem
+from analysis.theorems.statement import Statement
 from analysis.tuner import best_step, closest, max_step, tune
+from fedconv.methods import METHODS
 from fedconv.run import Experiment, run
 from fedconv.trace import need, read
 from problems.errors import InputError
@@ -88,7 +92,7 @@ def verify(
 
 def judge(
     trace: xr.Dataset,
-    theorems: Iterable[Theorem] | None = None,
+    theorems: Iterable[Theorem | Statement] | None = None,
     *,
     error: float = 1e-6,
     parameters: Mapping[str, float] | None = None,
@@ -100,9 +104,11 @@ def judge(
     visited diversity and the free parameters are to be tuned, the first quarter of the replicates tunes and only the
     others are judged.
     """
+    if read(trace, "algorithm")["name"] in methods():
+        return judge_statements(trace, [t for t in theorems or () if isinstance(t, Statement)] or None, error=error)
     need(trace, "F", "grad_u_sq", "grad_v_sq")
     algorithm, noise, shape = read(trace, "algorithm"), read(trace, "noise"), read(trace, "shape")
-    chosen = list(theorems) if theorems is not None else fitting(algorithm["name"])
+    chosen = [t for t in theorems if isinstance(t, Theorem)] if theorems is not None else bounds(algorithm["name"])
     silent = noise["sigma_u"] == 0 and noise["sigma_v"] == 0
     deterministic = silent and algorithm["m"] == shape["n"]
     exact = trace.attrs.get("engine") == "exact"
@@ -194,15 +200,42 @@ def pilot_diversity(experiment: Experiment, theorem: Theorem, engine: str = "aut
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean, or 0 where a run diverged: parameters tuned for that are as good as any."""
+    """The mean of squares, or 0 where a run diverged (parameters tuned for that are as good as any) or where exact
+    expectations round to just below 0."""
     with np.errstate(all="ignore"):
         mean = float(values.mean())
-    return mean if math.isfinite(mean) else 0.0
+    return max(mean, 0.0) if math.isfinite(mean) else 0.0
 
 
-def fitting(algorithm: str) -> list[Theorem]:
-    """The theorems about an algorithm."""
+def bounds(algorithm: str) -> list[Theorem]:
+    """The bounds about FedAlt, FedSim or one of their kin."""
     return [t for t in THEOREMS.values() if algorithm in t.algorithms]
+
+
+def fitting(algorithm: str) -> list[Theorem | Statement]:
+    """The theorems about an algorithm."""
+    if algorithm in METHODS:
+        return list(methods()[algorithm].statements.values())
+    return [*bounds(algorithm)]
+
+
+def known() -> dict[str, Theorem | Statement]:
+    """All theorems by key."""
+    return {**THEOREMS, **statements()}
+
+
+def any_theorem(key: str) -> Theorem | Statement:
+    """The theorem of that key, or its weakened version ``KEY:MUTANT``."""
+    base, _, mutant = key.partition(":")
+    found = known()
+    if base not in found:
+        raise InputError(f"theorems are {', '.join(found)}; got {base!r}")
+    whole = found[base]
+    if not mutant:
+        return whole
+    if isinstance(whole, Statement):
+        return whole.mutate(whole.mutant(mutant))
+    return whole.mutate(whole.mutant(mutant))
 
 
 def resolve_step(experiment: Experiment, theorem: Theorem, wish: str, a_posteriori: bool | str = "auto") -> float:
@@ -252,6 +285,10 @@ def verify_settings(
     }
     results: list[Result] = []
     for spec, chosen in plan:
+        if spec.method is not None:
+            results += _verify_method(settings, spec, [t for t in chosen if isinstance(t, Statement)], options)
+            continue
+        chosen = [t for t in chosen if isinstance(t, Theorem)]
         if isinstance(spec.eta, str):
             for one in chosen:
                 unscaled = settings.experiment(spec, 0.1)
@@ -262,18 +299,51 @@ def verify_settings(
     return results
 
 
+def about(settings: Settings, spec: AlgorithmSpec) -> list[Theorem | Statement]:
+    """The theorems about an algorithm of a file; of a method's, those about that kind of run."""
+    if spec.method is None:
+        return fitting(spec.name)
+    trial = settings.runnable(spec, 0.5) if isinstance(spec.eta, str) else settings.runnable(spec)
+    method = method_of(spec.name)
+    return [*fitting_statements(method, method.before(trial))]
+
+
+def _verify_method(
+    settings: Settings, spec: AlgorithmSpec, chosen: list[Statement], options: Mapping[str, Any]
+) -> list[Result]:
+    """Verdicts of statements; with ``eta = "max"`` each has the largest step of its own."""
+    if settings.verify.parameters is not None:
+        raise InputError(f"verify.parameters must be left out for {spec.name}, whose theorems have no free parameters")
+    kept = {k: options[k] for k in ("error", "max_replicates", "engine", "workers", "progress", "checks", "spec")}
+    if spec.eta != "max":
+        return verify_statements(settings.runnable(spec), chosen, **kept)
+    before = method_of(spec.name).before(settings.runnable(spec, 0.5))
+    results: list[Result] = []
+    named = settings.verify.theorems is not None
+    for one in chosen:
+        gamma = one.largest_step(before) if named or one.step is not None else math.inf
+        if not (0 < gamma < math.inf) and not named:
+            continue
+        if not (0 < gamma < math.inf):
+            raise InputError(
+                f'algorithm.eta must be a number for theorem {one.key}, which admits no largest step here; got "max"'
+            )
+        results += verify_statements(settings.runnable(spec, gamma=gamma), [one], **kept)
+    return results
+
+
 def planned(
     settings: Settings, algorithms: Iterable[str] | None = None, theorems: Iterable[str] | None = None
-) -> list[tuple[AlgorithmSpec, list[Theorem]]]:
+) -> list[tuple[AlgorithmSpec, list[Theorem | Statement]]]:
     """(algorithm, theorems) pairs of a problem file, restricted to the given names."""
     names = list(theorems) if theorems is not None else settings.verify.theorems
-    wanted = [theorem(key) for key in names] if names is not None else None
+    wanted = [any_theorem(key) for key in names] if names is not None else None
     only = list(algorithms) if algorithms is not None else None
     plan = []
     for spec in settings.algorithms:
         if only is not None and spec.name not in only:
             continue
-        fits = [t for t in fitting(spec.name) if wanted is None or t in wanted]
+        fits = [t for t in about(settings, spec) if wanted is None or t in wanted]
         if fits:
             plan.append((spec, fits))
     if not plan:

@@ -15,8 +15,9 @@ import torch
 
 from fedconv import fused
 from fedconv.algorithms import ALGORITHMS, State
-from fedconv.run import Experiment, with_eta
-from fedconv.schema import AlgorithmTable, NoiseTable, StartTable, parse, shown
+from fedconv.methods import METHODS, SECTIONS, Entry, Request
+from fedconv.run import Experiment, Runnable, with_eta
+from fedconv.schema import AlgorithmTable, File, NoiseTable, StartTable, parse, shown
 from fedconv.toml_writer import dump_toml
 from problems.base import Problem, check_array
 from problems.errors import InputError
@@ -37,6 +38,13 @@ class AlgorithmSpec:
     eta: float | Literal["best", "max"] | None
     gamma_u: float | None
     gamma_v: float | None
+    tau: int | None = None
+    gamma: float | None = None
+
+    @property
+    def method(self) -> Entry | None:
+        """The method it is, where it is not one of FedAlt's kin: it reads ``tau`` and ``gamma`` (or eta) alone."""
+        return METHODS.get(self.name)
 
 
 @dataclass(frozen=True)
@@ -67,9 +75,26 @@ class Settings:
     verify: VerifySpec
     spec: dict[str, Any]
 
+    def runnable(self, algorithm: AlgorithmSpec, eta: float | None = None, gamma: float | None = None) -> Runnable:
+        """The experiment ``NAME/ALGORITHM`` of any algorithm with that step, else with the file's own."""
+        method = algorithm.method
+        if method is None:
+            return self.experiment(algorithm, eta)
+        if eta is None and gamma is None:
+            gamma = algorithm.gamma
+            if gamma is None and isinstance(algorithm.eta, str):
+                raise InputError(f"{self.name}/{algorithm.name} needs a number for eta; got {algorithm.eta!r}")
+            eta = algorithm.eta if gamma is None and not isinstance(algorithm.eta, str) else None
+        sections = {k: self.spec[k] for k in method.sections if k in self.spec}
+        name = f"{self.name}/{algorithm.name}"
+        return method.build(
+            Request(self.problem, self.start, self.noise, self.T, self.seed, name, algorithm.m, algorithm.tau, eta,
+                    gamma, sections)
+        )  # fmt: skip
+
     def experiment(self, algorithm: AlgorithmSpec, eta: float | None) -> Experiment:
-        """The experiment ``NAME/ALGORITHM`` with γ_u = η/(L_u τ_u), γ_v = η/(L_v τ_v), or with the file's γ_u and γ_v
-        where eta is None. Raises InputError where then there is no step size."""
+        """The experiment ``NAME/ALGORITHM`` of one of FedAlt's kin: γ_u = η/(L_u τ_u), γ_v = η/(L_v τ_v), or the
+        file's γ_u and γ_v where eta is None. Raises InputError where then there is no step size."""
         steps = (algorithm.gamma_u, algorithm.gamma_v)
         if eta is None and steps == (None, None):
             raise InputError(f"{self.name}/{algorithm.name} needs a number for eta; its file says {algorithm.eta!r}")
@@ -114,6 +139,7 @@ def settings_from(mapping: Mapping[str, Any], where: str) -> Settings:
     file = parse(mapping, where)
     try:
         problem = _problem(file.problem)
+        _check_sections(file)
         algorithms = tuple(_algorithm(name, file.algorithm, problem) for name in file.algorithm.name)
         settings = Settings(
             name=file.name or Path(where).stem,
@@ -137,6 +163,11 @@ def settings_from(mapping: Mapping[str, Any], where: str) -> Settings:
         )
         for algorithm in algorithms:
             trial = 0.1 if isinstance(algorithm.eta, str) else algorithm.eta
+            if algorithm.method is not None:
+                settings.runnable(algorithm, trial)
+                if settings.engine == "fused":
+                    raise InputError(f'run.engine must not be "fused" for {algorithm.name}, which has no kernel')
+                continue
             experiment = settings.experiment(algorithm, trial)
             if settings.engine == "fused" and (refusal := fused.supported(problem, experiment.algorithm)):
                 raise InputError(f'run.engine must not be "fused" here: {refusal}')
@@ -145,7 +176,9 @@ def settings_from(mapping: Mapping[str, Any], where: str) -> Settings:
     return settings
 
 
-_KEY = re.compile(r"^((?:problem|noise|start|algorithm|run|verify)\.[\w.]+) (?=must|is|has)")
+_KEY = re.compile(
+    r"^((?:problem|noise|start|algorithm|run|verify|" + "|".join(SECTIONS) + r")\.[\w.]+) (?=must|is|has)"
+)
 _COLON = r"\1: "
 """A sentence that begins with a key's path gets a colon behind it."""
 
@@ -200,9 +233,42 @@ def _start(table: StartTable, problem: Problem) -> State:
     return State(torch.from_numpy(np.array(u)), torch.from_numpy(np.array(v)))
 
 
+def _check_sections(file: File) -> None:
+    """A method's tables and its gamma are refused where no algorithm of the file is that method."""
+    named = [METHODS[name] for name in file.algorithm.name if name in METHODS]
+    for section in file.sections:
+        if not any(section in method.sections for method in named):
+            owners = ", ".join(m.name for m in METHODS.values() if section in m.sections)
+            raise InputError(f"algorithm.name must contain {owners} where there is a table [{section}]")
+    if file.algorithm.gamma is not None and not named:
+        raise InputError(f"algorithm.gamma must be left out for {', '.join(file.algorithm.name)}; give eta instead")
+
+
+def _method(entry: Entry, table: AlgorithmTable) -> AlgorithmSpec:
+    """A method of METHODS: one step size (gamma, or eta), tau local steps."""
+    for key in ("tau_v", "gamma_v"):
+        if getattr(table, key) is not None and all(name in METHODS for name in table.name):
+            raise InputError(f"algorithm.{key} must be left out for {entry.name}; got {getattr(table, key)}")
+    if table.eta is not None and table.gamma is not None:
+        raise InputError("algorithm.gamma must be left out where eta is given; got both")
+    gamma = table.gamma if table.gamma is not None else table.gamma_u
+    if table.eta is None and gamma is None:
+        raise InputError(f"algorithm.eta is missing: give eta, or gamma for {entry.name}")
+    if table.eta == "best":
+        raise InputError(f'algorithm.eta must be a number or "max" for {entry.name}; got "best"')
+    if table.tau is not None and table.tau_u is not None:
+        raise InputError("algorithm.tau_u must be left out where tau is given; got both")
+    tau = table.tau if table.tau is not None else table.tau_u
+    if tau == 0:
+        raise InputError(f"algorithm.tau_u must be at least 1 for {entry.name}; got 0")
+    return AlgorithmSpec(entry.name, table.m, tau or 1, 0, table.eta, None, None, tau, gamma)
+
+
 def _algorithm(name: str, table: AlgorithmTable, problem: Problem) -> AlgorithmSpec:
     if table.m > problem.n:
         raise InputError(f"algorithm.m must be at most problem.n = {problem.n}; got {table.m}")
+    if name in METHODS:
+        return _method(METHODS[name], table)
     tau_u, tau_v = (_local_steps(name, table, block) for block in "uv")
     if name == "fedsim" and tau_u != tau_v:
         raise InputError(f"algorithm.tau_v must equal tau_u = {tau_u} for fedsim; got {tau_v}")

@@ -61,6 +61,28 @@ def simulate_block(
     }
 
 
+def shared_path(
+    problem: Problem,
+    algorithm: Algorithm,
+    noise: Noise,
+    start: State,
+    T: int,
+    streams: Streams,
+    replicates: np.ndarray,
+) -> np.ndarray:
+    """u^0, …, u^T ``(R, T + 1, d_u)`` of the same runs as :func:`simulate_block`'s."""
+    R = len(replicates)
+    state = State(start.u.to(problem.device).expand(R, -1), start.v.to(problem.device).expand(R, -1, -1))
+    path = [state.u]
+    for t in range(T):
+        order = streams.cohorts(replicates, t, problem.n, algorithm.m)
+        cohort = torch.from_numpy(order[:, : algorithm.m]).to(problem.device)
+        drawn = draw_noise(problem, algorithm, noise, streams, replicates, t, algorithm.m, absent=False)
+        state = algorithm.step(problem, state, cohort, drawn)
+        path.append(state.u)
+    return torch.stack(path, dim=1).cpu().numpy()
+
+
 def draw_noise(
     problem: Problem,
     algorithm: Algorithm,

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fedconv.algorithms import ALGORITHMS
 from fedconv.eager import LEVELS
+from fedconv.methods import METHODS, SECTIONS
 from fedconv.run import ENGINES
 from problems.errors import InputError
 from problems.noise import LAWS
@@ -73,7 +74,10 @@ def described(description: str, default: Any = ...) -> Any:
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-AlgorithmName = Annotated[str, _one_of(tuple(ALGORITHMS))]
+NAMES = (*ALGORITHMS, *METHODS)
+"""The algorithms that a file may name."""
+
+AlgorithmName = Annotated[str, _one_of(NAMES)]
 
 
 class Table(BaseModel):
@@ -101,7 +105,7 @@ class StartTable(Table):
 
 class AlgorithmTable(Table):
     name: Annotated[list[AlgorithmName], BeforeValidator(_names), Field(min_length=1), AfterValidator(_distinct)] = (
-        described(f"one of {', '.join(ALGORITHMS)}, or an array of different ones")
+        described(f"one of {', '.join(NAMES)}, or an array of different ones")
     )
     m: Annotated[int, Field(ge=1)] = described("an integer >= 1 (clients in a round)")
     tau: Annotated[int, Field(ge=1)] | None = described("an integer >= 1 (local steps)", None)
@@ -110,6 +114,7 @@ class AlgorithmTable(Table):
     eta: Annotated[Any, AfterValidator(_step)] = described('a finite number > 0, "best" or "max"', None)
     gamma_u: Positive | None = described("a finite number > 0", None)
     gamma_v: Positive | None = described("a finite number > 0", None)
+    gamma: Positive | None = described(f"a finite number > 0 (step size of {', '.join(METHODS)})", None)
 
 
 class RunTable(Table):
@@ -146,12 +151,20 @@ class File(Table):
     algorithm: AlgorithmTable = described("a table that begins with [algorithm]")
     run: RunTable = described("a table that begins with [run]")
     verify: VerifyTable = described("a table that begins with [verify]", VerifyTable())
+    sections: dict[str, dict[str, Any]] = described("tables of the methods", {})
+    """The tables in SECTIONS, as they stand: each method checks its own."""
 
 
 def parse(mapping: Mapping[str, Any], where: str) -> File:
     """The file's tables. Raises InputError with one sentence for the first thing that is wrong."""
+    own = {k: v for k, v in mapping.items() if k not in SECTIONS and k != "sections"}
+    sections = {k: v for k, v in mapping.items() if k in SECTIONS}
+    for key in ("sections", *sections):
+        if key in mapping and (key == "sections" or not isinstance(mapping[key], Mapping)):
+            wanted = f"must be a table that begins with [{key}]" if key in SECTIONS else "unknown key"
+            raise InputError(f"{where}: {key}: {wanted}; got {shown(mapping[key])}")
     try:
-        return File.model_validate(dict(mapping))
+        return File.model_validate(own | {"sections": {k: dict(v) for k, v in sections.items()}})
     except ValidationError as error:
         found = error.errors(include_url=False)
         unknown = [e for e in found if e["type"] == "extra_forbidden"]
@@ -175,7 +188,7 @@ def _sentence(error: dict[str, Any]) -> str:
         depth += 1
     path = ".".join(map(str, location[:depth]))
     if field is None:
-        known = tuple(table.model_fields)
+        known = tuple(k for k in table.model_fields if k != "sections") + (SECTIONS if table is File else ())
         return f"{path}: unknown key; {suggestion(str(location[-1]), known) or 'known: ' + ', '.join(known)}"
     if error["type"] == "missing":
         return f"{path}: missing; must be {field.description}"

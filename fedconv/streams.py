@@ -23,6 +23,11 @@ class Cause(IntEnum):
     NOISE_V = 2
     ABSENT_NOISE_U = 3
     ABSENT_NOISE_V = 4
+    ARRIVALS = 5
+    ATTACK = 6
+    COPY_COHORT = 7
+    COPY_NOISE_U = 8
+    COPY_NOISE_V = 9
 
 
 class Streams:
@@ -42,10 +47,10 @@ class Streams:
         _states(self.keys[cause], replicates, t, out)
         return out
 
-    def cohorts(self, replicates: np.ndarray, t: int, n: int, m: int) -> np.ndarray:
+    def cohorts(self, replicates: np.ndarray, t: int, n: int, m: int, cause: Cause = Cause.COHORT) -> np.ndarray:
         """Cohorts and the absent of round t: ``(R, n)``, the first m columns sampled uniformly without
         replacement, the rest absent, each part in ascending order."""
-        states = self.states(Cause.COHORT, replicates, t)
+        states = self.states(cause, replicates, t)
         out = np.empty((len(replicates), n), dtype=np.int64)
         _cohorts(states, m, out, np.empty(n, dtype=np.bool_))
         return out

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from analysis.check import Result
 from analysis.numerals import number
 from analysis.report import OVERVIEW, Group, groups, theorem_of
+from analysis.theorems.statement import Statement, StatementInputs
 from figures import verdicts
 from figures.style import BLUE, COLUMN, GREY, MARKS, VERMILION, blank, save, styled, svg
 
@@ -25,8 +26,21 @@ ABOVE, PANEL, BELOW, LEFT = 0.24, 1.45, 0.86, 0.52
 def pictures(results: Sequence[Result]) -> dict[str, str]:
     """SVG of every experiment and algorithm by ``Group.key``, and of all verdicts together by ``OVERVIEW``."""
     found = groups(results)
-    drawn = {g.key: svg(draw(g.results), g.key, words(g)) for g in found}
+    drawn = {g.key: svg(draw(chosen), g.key, words(g)) for g in found if (chosen := telling(g.results))}
     return drawn | ({OVERVIEW: verdicts.picture(found)} if found else {})
+
+
+MOST = 4
+"""Panels for a method with many statements."""
+
+
+def telling(results: Sequence[Result]) -> Sequence[Result]:
+    """All results of FedAlt's kin; of a method's statements the MOST tightest whose two sides move with the horizon."""
+    if not any(isinstance(r.inputs, StatementInputs) for r in results):
+        return results
+    moving = [r for r in results if all(np.ptp(x[np.isfinite(x)]) > 0 for x in (r.curve.measured, r.curve.bound)
+                                        if np.isfinite(x).any()) and r.verdict.status != "premises_unmet"]  # fmt: skip
+    return sorted(moving, key=lambda r: -r.verdict.tightness)[:MOST]
 
 
 def write(results: Sequence[Result], path: Path | str) -> None:
@@ -39,7 +53,7 @@ def words(group: Group) -> str:
     """The figure in words, for those who cannot see it."""
     ends = "; ".join(
         f"{r.theorem} {MARKS[r.verdict.status].word}: measured {number(r.verdict.measured)}, bound"
-        f" {number(r.verdict.bound)} at T = {len(r.curve.measured)}"
+        f" {number(r.verdict.bound)} at T = {r.curve.rounds[-1]}"
         for r in group.results
     )
     return f"{group.problem}, {group.algorithm}: measured left-hand side and bound for every horizon, log-log. {ends}."
@@ -72,7 +86,7 @@ def draw(results: Sequence[Result], width: float = COLUMN) -> Figure:
 
 def _panel(axes: Axes, result: Result) -> None:
     verdict, mark = result.verdict, MARKS[result.verdict.status]
-    horizon = np.arange(1, len(result.curve.measured) + 1)
+    horizon = result.curve.rounds
     last = float(horizon[-1])
     claimed = verdict.status != "premises_unmet"
     dots = "." if last <= 2 else ""
@@ -105,7 +119,10 @@ def _panel(axes: Axes, result: Result) -> None:
 
 def _measured_label(result: Result) -> str:
     """The measured curve with its weights: theorems weigh the same X and Y differently."""
-    values = theorem_of(result).evaluate(result.inputs.values, result.verdict.parameters)
+    theorem = theorem_of(result)
+    if isinstance(theorem, Statement) or isinstance(result.inputs, StatementInputs):
+        return "measured"
+    values = theorem.evaluate(result.inputs.values, result.verdict.parameters)
     weights = {b: float(values[f"weight_{b}"]) for b, there in zip("uv", result.inputs.blocks, strict=True) if there}
     if not all(w > 0 for w in weights.values()):
         return "measured, weights ≤ 0"
@@ -123,7 +140,7 @@ def _scale(axes: Axes, results: Sequence[Result]) -> None:
     seen = [_drawable(x) for r in results for x in (r.curve.measured, r.curve.bound, [r.verdict.low, r.verdict.high])]
     values = np.concatenate(seen)
     values = values[np.isfinite(values)]
-    rounds = max(len(r.curve.measured) for r in results)
+    rounds = max(int(r.curve.rounds[-1]) for r in results)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim((1 / 1.15, rounds * 1.15) if rounds > 1 else (0.5, 2.0))

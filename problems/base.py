@@ -61,8 +61,11 @@ class Constants:
 
     @property
     def chi(self) -> float:
-        """Relative cross-sensitivity χ = max(L_uv, L_vu)/√(L_u L_v); 0 where a block is missing."""
+        """Relative cross-sensitivity χ = max(L_uv, L_vu)/√(L_u L_v); 0 where a block is missing, ∞ where one of the
+        four is infinite."""
         cross = max(self.L_uv.value, self.L_vu.value)
+        if math.isinf(max(cross, self.L_u.value, self.L_v.value)):
+            return math.inf
         return 0.0 if cross == 0.0 else cross / math.sqrt(self.L_u.value * self.L_v.value)
 
     @property

@@ -15,6 +15,8 @@ from problems.jit import njit
 TRIGONOMETRIC = 0
 QUADRATIC = 1
 RESIDUALS = 2
+LEAST_SQUARES = 3
+"""½‖Au + Bv − c‖², with the arrays of residuals."""
 PERSONALIZED = 100
 """Added to a family's code: f_i(v) + (λ/2)‖v − u‖² over that family with an empty u."""
 
@@ -67,7 +69,7 @@ def grad_u(code, p, i, u, v, out):
         A, B, c = p[0][i], p[1][i], p[2][i, 0]
         out[:] = 0.0
         for j in range(c.size):
-            slope = _slope(A[j], B[j], c[j], u, v)
+            slope = _slope(code, A[j], B[j], c[j], u, v)
             for k in range(u.size):
                 out[k] += slope * A[j, k]
 
@@ -105,7 +107,7 @@ def _family_grad_v(code, p, i, u, v, out):
         A, B, c = p[0][i], p[1][i], p[2][i, 0]
         out[:] = 0.0
         for j in range(c.size):
-            slope = _slope(A[j], B[j], c[j], u, v)
+            slope = _slope(code, A[j], B[j], c[j], u, v)
             for k in range(v.size):
                 out[k] += slope * B[j, k]
 
@@ -139,7 +141,7 @@ def _family_value(code, p, i, u, v):
         A, B, c = p[0][i], p[1][i], p[2][i, 0]
         for j in range(c.size):
             square = _residual(A[j], B[j], c[j], u, v) ** 2
-            total += square / (2.0 * (1.0 + square))
+            total += 0.5 * square if code == LEAST_SQUARES else square / (2.0 * (1.0 + square))
     return total
 
 
@@ -154,6 +156,6 @@ def _residual(a, b, c, u, v):
 
 
 @njit()
-def _slope(a, b, c, u, v):
+def _slope(code, a, b, c, u, v):
     r = _residual(a, b, c, u, v)
-    return r / (1.0 + r * r) ** 2
+    return r if code == LEAST_SQUARES else r / (1.0 + r * r) ** 2

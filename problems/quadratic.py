@@ -87,7 +87,7 @@ class Quadratic(Problem):
     def _constants(self) -> Constants:
         A, B, C, a = (x.cpu().numpy() for x in (self.A, self.B, self.C, self.a))
         cross = _norm(C)
-        delta, rho = _diversity(A, C, a)
+        delta, rho = diversity(A, C, a)
         return Constants(
             L_u=Constant(_norm(A), "exact", "max_i ‖A_i‖₂"),
             L_v=Constant(_norm(B), "exact", "max_i ‖B_i‖₂"),
@@ -112,7 +112,7 @@ def _norm(matrices: np.ndarray) -> float:
     return float(np.linalg.norm(matrices, 2, axis=(1, 2)).max()) if matrices[0].size else 0.0
 
 
-def _diversity(A: np.ndarray, C: np.ndarray, a: np.ndarray) -> tuple[Constant, Constant]:
+def diversity(A: np.ndarray, C: np.ndarray, a: np.ndarray) -> tuple[Constant, Constant]:
     """(δ, ρ) of A3. With z = (u, V), ∇_uF = Mz − ā and ∇_uF_i − ∇_uF = E_i z − e_i are affine in z.
 
     Where every E_i vanishes on ker M, E_i z = E_i M⁺(∇_uF + ā), so the diversity is (1/n) Σ ‖D_i w + r_i‖² at

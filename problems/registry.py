@@ -45,6 +45,33 @@ _QUADRATIC = {
     "a": [[1.0, 0.0], [0.0, 0.5]],
     "b": [[1.0], [-1.0]],
 }
+_LEAST_SQUARES = {  # the second B_m has rank 1, the third none
+    "A": [
+        [[1.0, 0.5], [0.2, -1.0], [0.3, 0.4]],
+        [[0.7, 0.0], [0.1, 1.1], [-0.6, 0.2]],
+        [[0.0, 1.0], [0.4, 0.0], [1.0, 1.0]],
+    ],
+    "B": [
+        [[1.0, 0.0], [0.5, 0.3], [0.0, 0.8]],
+        [[0.5, 1.0], [0.25, 0.5], [0.0, 0.0]],
+        [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]],
+    ],
+    "c": [[1.0, -0.5, 0.2], [0.0, 0.4, -1.0], [0.6, 0.3, -0.2]],
+}
+_GEMAN_MCCLURE = {
+    "A": [[[1.0, 0.5]], [[0.2, -1.0]]],
+    "c": [[0.5], [-0.4]],
+    "D": [[[0.3, 0.1], [0.0, 0.6]], [[-0.5, 0.2], [0.4, 0.0]]],
+    "B": [[[0.8], [0.3]], [[0.5], [-0.7]]],
+    "e": [[1.0, -0.2], [0.3, 0.6]],
+    "nu": 0.5,
+}
+_REPRESENTATION = {
+    "X": [[[1.0], [-0.5], [0.3]], [[0.4], [0.8], [-1.0]]],
+    "y": [[0.5, -0.2, 0.4], [-0.3, -0.6, 0.5]],
+    "features": 2,
+    "nu": 0.8,
+}
 _BASE_QUADRATIC = {"family": "quadratic", "n": 4, "d_u": 0, "d_v": 3}
 _BASE_WAVES = {"family": "trigonometric", "n": 5, "d_u": 0, "d_v": 3, "L_u": 0.0, "chi": 0.0, "delta": 0.0}
 
@@ -144,6 +171,99 @@ FAMILIES: dict[str, Family] = {
                 {"kind": "coupled", "chi": 0.5},
             ),
         ),
+        Family(
+            "overpersonalized",
+            "Least squares with the personalization gap, L/mu, rank of B and personal spread dialled in exactly.",
+            "all exact; delta infinite",
+            "problems.gap_dials:overpersonalized",
+            (
+                {"n": 4, "d_u": 3, "d_v": 2, "rows": 5},
+                {"n": 4, "d_u": 2, "d_v": 3, "rows": 4, "rank": 2, "G": 0.3, "condition": 4.0, "condition_v": 3.0},
+                {"n": 3, "d_u": 3, "d_v": 0, "rows": 2, "G": 0.1, "spread": 0.0, "condition": 2.0, "seed": 1},
+                {"n": 3, "d_u": 3, "d_v": 2, "rows": 2, "rank": 1, "L": 2.0, "distance": 0.5, "seed": 2},
+            ),
+        ),
+        Family(
+            "least_squares",
+            "Random least squares |A w + B theta - c|^2 / 2 with B of any rank.",
+            "exact; delta infinite where clients couple differently",
+            "problems.least_squares:build_random",
+            (
+                {"n": 4, "d_u": 3, "d_v": 2, "rows": 5},
+                {"n": 3, "d_u": 2, "d_v": 3, "rows": 4, "rank": 1, "seed": 1},
+                {"n": 3, "d_u": 2, "d_v": 3, "rows": 2},
+                {"n": 3, "d_u": 2, "d_v": 0},
+            ),
+        ),
+        Family(
+            "least_squares_arrays",
+            "Least squares with explicit arrays A, B, c.",
+            "exact; delta infinite where clients couple differently",
+            "problems.least_squares:build_arrays",
+            (_LEAST_SQUARES, {"A": [[[1.0]], [[1.0]]], "B": [[[]], [[]]], "c": [[1.0], [-1.0]]}),
+        ),
+        Family(
+            "huber",
+            "Random Huber regression: least squares with personal outliers at an l1 price.",
+            "exact; L_v and delta infinite (grad_v is a subgradient)",
+            "problems.huber:build_random",
+            ({"n": 3, "d_u": 2, "rows": 3, "lam": 0.5}, {"n": 2, "d_u": 2, "rows": 2, "spread": 0.3, "seed": 1}),
+        ),
+        Family(
+            "huber_arrays",
+            "Huber regression with explicit arrays A, c, lam.",
+            "exact; L_v and delta infinite (grad_v is a subgradient)",
+            "problems.huber:build_arrays",
+            ({"A": [[[1.0]], [[1.0]]], "c": [[1.0], [-1.0]], "lam": [[0.5], [0.8]]},),
+        ),
+        Family(
+            "geman_mcclure",
+            "Random Geman-McClure regression in w with a personal log-cosh part, nonconvex.",
+            "upper bounds; F_star exact where spread is 0",
+            "problems.geman_mcclure:build_random",
+            (
+                {"n": 3, "d_u": 2, "d_v": 2, "rows": 3},
+                {"n": 3, "d_u": 2, "d_v": 1, "rows": 3, "personal_rows": 2, "spread": 0.0, "seed": 1},
+            ),
+        ),
+        Family(
+            "geman_mcclure_arrays",
+            "Geman-McClure regression with explicit arrays A, c, D, B, e and nu.",
+            "upper bounds; F_star exact where one w fits all data",
+            "problems.geman_mcclure:build_arrays",
+            (_GEMAN_MCCLURE,),
+        ),
+        Family(
+            "representation",
+            "Random shared representation tanh(X W^T) with personal ridge heads, nonconvex.",
+            "upper bounds; L_u, L_uv, L_vu and delta infinite, but not where heads are fine-tuned",
+            "problems.representation:build_random",
+            (
+                {"n": 3, "features": 2, "inputs": 2, "rows": 4},
+                {"n": 3, "features": 2, "inputs": 1, "rows": 3, "overpersonalized": True, "seed": 1},
+            ),
+        ),
+        Family(
+            "representation_arrays",
+            "Shared representation with explicit arrays X, y.",
+            "upper bounds; L_u, L_uv, L_vu and delta infinite, but not where heads are fine-tuned",
+            "problems.representation:build_arrays",
+            (_REPRESENTATION,),
+        ),
+        Family(
+            "envelope_quadratic",
+            "Coupled quadratics with positive definite B and explicit arrays A, B, C, a, b.",
+            "exact; delta infinite where clients couple differently",
+            "problems.envelope_quadratic:build_arrays",
+            (_QUADRATIC,),
+        ),
+        Family(
+            "saddle",
+            "One client that couples w and theta so strongly that its envelope is concave; the others keep F convex.",
+            "exact; delta infinite",
+            "problems.envelope_quadratic:saddle",
+            ({"curvature": 1.0, "cross": 0.05, "mu_v": 0.01}, {"curvature": 1.0, "cross": 1.0, "mu_v": 0.4}),
+        ),
     )
 }
 
@@ -152,14 +272,23 @@ LARGEST = 50_000_000
 """Numbers in a problem's arrays beyond which it is refused before anything is allocated."""
 
 
+_SIZES = ("n", "d_u", "d_v", "rows", "personal_rows", "features", "inputs")
+
+
 def _check_size(spec: Mapping[str, Any], where: str) -> None:
-    n, d_u, d_v, rows = (x if isinstance(x := spec.get(k), int) else 0 for k in ("n", "d_u", "d_v", "rows"))
-    width = max(d_u + d_v, 1)
-    per_client = width**2 if spec["family"] == "quadratic" else width * max(rows, 1)
+    sizes = {k: x if isinstance(x := spec.get(k), int) else 0 for k in _SIZES}
+    n, d_u, d_v, rows, personal_rows, features, inputs = sizes.values()
+    width = max(d_u + d_v, features, inputs, 1)
+    per_client = width**2 if spec["family"] == "quadratic" else width * max(rows + personal_rows, features, 1)
     if n * per_client > LARGEST:
-        raise InputError(
-            f"{where}: must hold at most {LARGEST} numbers; n={n}, d_u={d_u}, d_v={d_v} ask for about {n * per_client}"
-        )
+        asked = ", ".join(f"{k}={x}" for k, x in sizes.items() if k in spec)
+        raise InputError(f"{where}: must hold at most {LARGEST} numbers; {asked} ask for about {n * per_client}")
+
+
+def _families() -> str:
+    """The families' names, those with explicit arrays named together."""
+    random = [name for name in FAMILIES if not name.endswith("_arrays")]
+    return ", ".join(random) + ", and with explicit arrays NAME_arrays"
 
 
 def build_problem(spec: Mapping[str, Any], where: str = "problem") -> Problem:
@@ -168,11 +297,11 @@ def build_problem(spec: Mapping[str, Any], where: str = "problem") -> Problem:
     Raises InputError with the key's path for an unknown family or key, a missing key, a wrong type or value.
     """
     if "family" not in spec:
-        raise InputError(f"{where}.family: required key is missing; families are {', '.join(FAMILIES)}")
+        raise InputError(f"{where}.family: required key is missing; families are {_families()}")
     name = spec["family"]
     if not isinstance(name, str) or name not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise InputError(f"{where}.family: unknown family {name!r}; {suggest(str(name), FAMILIES)}families are {known}")
+        hint = suggest(str(name), FAMILIES)
+        raise InputError(f"{where}.family: unknown family {name!r}; {hint}families are {_families()}")
     _check_size(spec, where)
     problem = call_with(FAMILIES[name].builder(), {k: v for k, v in spec.items() if k != "family"}, where)
     problem.spec = copy.deepcopy(dict(spec))

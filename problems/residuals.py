@@ -83,7 +83,7 @@ class Residuals(Problem):
         norm_A, norm_B = _norms(A), _norms(B)
         cross = np.minimum(norm_A * norm_B, _norms(np.abs(A).swapaxes(1, 2) @ np.abs(B)))
         L_uv = Constant(float(cross.max()), "upper", "max_i min(‖A_i‖‖B_i‖, ‖|A_i|ᵀ|B_i|‖)")
-        delta = math.sqrt(float(np.mean([_largest_pull(a) for a in A]))) if self.n > 1 else 0.0
+        delta = math.sqrt(float(np.mean([largest_pull(a) for a in A]))) if self.n > 1 else 0.0
         return Constants(
             L_u=Constant(float(norm_A.max()) ** 2, "upper", "max_i ‖A_i‖₂², as |φ''| ≤ 1"),
             L_v=Constant(float(norm_B.max()) ** 2, "upper", "max_i ‖B_i‖₂², as |φ''| ≤ 1"),
@@ -100,7 +100,7 @@ def _norms(matrices: np.ndarray) -> np.ndarray:
     return np.linalg.norm(matrices, 2, axis=(1, 2)) if matrices[0].size else np.zeros(len(matrices))
 
 
-def _largest_pull(A: np.ndarray) -> float:
+def largest_pull(A: np.ndarray) -> float:
     """A bound on max ‖Aᵀy‖² over |y_j| ≤ STEEPEST: enumerated (a convex function peaks at signs), or J·c²‖A‖²."""
     rows, d = A.shape
     if d == 0 or rows == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ import xarray as xr
 from rich.console import Console
 
 from analysis import theorems
-from analysis.verify import verify_settings
+from analysis.verify import known, verify_settings
 from fedconv import commands, eager, schema
 from fedconv.algorithms import ALGORITHMS
 from fedconv.cli import Engine, Level, main
@@ -25,6 +26,7 @@ from fedconv.commands.listing import LAW_SUMMARIES
 from fedconv.commands.verify import tables
 from fedconv.config import dump_toml, load_settings
 from fedconv.eager import LEVELS
+from fedconv.methods import METHODS
 from fedconv.run import BLOCK, ENGINES, run
 from fedconv.store import load
 from problems.noise import LAWS
@@ -120,7 +122,7 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("problems", FAMILIES), ("algorithms", ALGORITHMS), ("theorems", theorems.THEOREMS), ("noise", LAWS)],
+    [("problems", FAMILIES), ("algorithms", [*ALGORITHMS, *METHODS]), ("theorems", known()), ("noise", LAWS)],
 )
 def test_list_names_everything(capsys: pytest.CaptureFixture[str], kind: str, names: Any) -> None:
     rows = json.loads(ok(capsys, "list", kind, "--json")[0])
@@ -144,7 +146,8 @@ def test_the_file_of_new_is_accepted_as_it_is(tmp_path: Path, capsys: pytest.Cap
     assert err == f"{path} written; next: fedconv verify {path}\n"
     settings = load_settings(path)
     assert settings.spec["problem"]["family"] == family
-    assert [a.name for a in settings.algorithms] == ["fedalt", "fedsim"]
+    smooth = math.isfinite(settings.problem.constants.L_v.value)
+    assert [a.name for a in settings.algorithms] == (["fedalt", "fedsim"] if smooth else ["ffgg"])
 
 
 @pytest.mark.parametrize("family", ["trigonometric", "full_personalization"])
@@ -518,7 +521,7 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["verify", "FILE", "--max-replicates", "1"], r"--max-replicates must be an integer from 2"),
     (["verify", "FILE", "--workers", "0"], r"--workers"),
     (["verify", "FILE", "--workers", "two"], r"--workers"),
-    (["verify", "FILE", "--theorem", "FX"], r"--theorem: must be one of FA, FA\*, FS, FS\*; got 'FX'"),
+    (["verify", "FILE", "--theorem", "FX"], r"--theorem: must be one of FA, FA\*, FS, FS\*, FFGG-1a, .*; got 'FX'"),
     (
         ["verify", "FILE", "--algorithm", "sgd"],
         r"nothing to verify with --algorithm sgd; the algorithms here are fedalt",

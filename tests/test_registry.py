@@ -20,6 +20,9 @@ TABLES = [{"family": name, **table} for name, family in FAMILIES.items() for tab
 IDS = [f"{table['family']}-{j}" for j, table in enumerate(TABLES)]
 
 
+WITHOUT_KERNEL = {name for name in FAMILIES if name.startswith(("huber", "geman_mcclure", "representation"))}
+
+
 def test_the_registry_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.path.insert(0, '.'); import problems.registry; "
@@ -39,6 +42,17 @@ def test_families_describe_themselves() -> None:
         "quadratic_arrays",
         "full_personalization",
         "sharp",
+        "overpersonalized",
+        "least_squares",
+        "least_squares_arrays",
+        "huber",
+        "huber_arrays",
+        "geman_mcclure",
+        "geman_mcclure_arrays",
+        "representation",
+        "representation_arrays",
+        "envelope_quadratic",
+        "saddle",
     }
     for name, family in FAMILIES.items():
         assert family.name == name
@@ -74,7 +88,9 @@ def test_kernels_agree_with_torch_to_rounding(table: dict[str, Any]) -> None:
     """Value and gradients within 1e-13 of the largest term's size."""
     problem = build_problem(table)
     kernel = problem.kernel()
-    assert kernel is not None
+    if kernel is None:
+        assert table["family"] in WITHOUT_KERNEL
+        pytest.skip("no kernel: this family always runs eagerly")
     code, arrays = kernel
     assert len(arrays) == 6
     assert all(x.ndim == 3 and x.dtype == np.float64 and x.flags.c_contiguous for x in arrays)
@@ -97,6 +113,8 @@ def test_kernels_agree_with_torch_to_rounding(table: dict[str, Any]) -> None:
 def test_a_kernel_writes_nothing_but_its_output() -> None:
     for table in TABLES:
         problem = build_problem(table)
+        if problem.kernel() is None:
+            continue
         code, arrays = problem.kernel() or (0, ())
         before = [x.copy() for x in arrays]
         u, v = np.ones(problem.d_u), np.ones(problem.d_v)

@@ -163,7 +163,8 @@ class Theorem:
 
         Where a limit is allowed it is also the best value: what is left is monotone in the parameter.
         """
-        values = {symbol(k): v for k, v in inputs.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        known = {k: v for k, v in inputs.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        values = {symbol(k): sp.Rational(v) for k, v in known.items()}  # exact: 1 − m/n is 0 where m = n
         unbounded = not math.isfinite(float(inputs["delta"]))
 
         def vanishes(expression: sp.Expr) -> bool:

@@ -56,16 +56,18 @@ def algorithms() -> list[Row]:
     """The algorithms, with the theorems about them."""
     from analysis.verify import fitting
     from fedconv.algorithms import ALGORITHMS
+    from fedconv.methods import METHODS
 
     return [
-        {"algorithm": name, "summary": first_sentence(kind), "theorems": [t.key for t in fitting(name)]}
-        for name, kind in ALGORITHMS.items()
-    ]
+        {"algorithm": name, "summary": summary, "theorems": [t.key for t in fitting(name)]}
+        for name, summary in [*((k, first_sentence(kind)) for k, kind in ALGORITHMS.items()),
+                              *((k, m.summary) for k, m in METHODS.items())]
+    ]  # fmt: skip
 
 
 def theorems() -> list[Row]:
     """The theorems, with their free parameters."""
-    from analysis.theorems import THEOREMS
+    from analysis.verify import known
 
     return [
         {
@@ -76,7 +78,7 @@ def theorems() -> list[Row]:
             "free parameters": [f.name for f in t.free],
             "source": t.source,
         }
-        for key, t in THEOREMS.items()
+        for key, t in known().items()
     ]
 
 

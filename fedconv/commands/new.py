@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -34,13 +35,16 @@ def problem_file(family: Family) -> str:
     """The template filled in with the family's first example."""
     example = family.examples[0]
     problem = build_problem({"family": family.name, **example})
+    constants = problem.constants
+    fits = math.isfinite(constants.L_u.value) and math.isfinite(constants.L_v.value)
     template = Template(resources.files("fedconv").joinpath("template.toml").read_text(encoding="utf-8"))
     return template.substitute(
         name=f"my {family.name.replace('_', ' ')} problem",
         problem=problem_table(family, example),
-        sigma_u=0.5 if problem.d_u else 0.0,
-        sigma_v=0.5 if problem.d_v else 0.0,
+        sigma_u=0.5 if problem.d_u and fits else 0.0,
+        sigma_v=0.5 if problem.d_v and fits else 0.0,
         m=max(1, problem.n // 2),
+        algorithm='["fedalt", "fedsim"]' if fits else '["ffgg"]            ',
     )
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from analysis.theorems import theorem
-from analysis.verify import fitting, resolve_step
+from analysis.methods import methods, statement, statements
+from analysis.theorems import THEOREMS, theorem
+from analysis.verify import bounds, resolve_step
 from fedconv.commands import Interrupted
 from fedconv.commands.console import cores, note, progress
 from fedconv.config import AlgorithmSpec, Settings, load_settings
-from fedconv.run import Experiment
+from fedconv.run import Runnable
 from fedconv.schema import MOST_REPLICATES
 from fedconv.store import load, run_to_store
 from problems.errors import InputError
@@ -66,13 +68,15 @@ def suffixed(store: Path, algorithm: str) -> Path:
     return store.with_name(f"{store.stem}-{algorithm}{store.suffix}")
 
 
-def experiment_of(settings: Settings, spec: AlgorithmSpec, where: str) -> Experiment:
+def experiment_of(settings: Settings, spec: AlgorithmSpec, where: str) -> Runnable:
     """The experiment with its step size; "best" and "max" belong to a theorem (see ``fedconv run --help``)."""
+    if spec.method is not None:
+        return _method_experiment(settings, spec, where)
     if not isinstance(spec.eta, str):
         return settings.experiment(spec, spec.eta)
-    fits = fitting(spec.name)
+    fits = bounds(spec.name)
     if settings.verify.theorems is not None:
-        named = [theorem(key) for key in settings.verify.theorems]
+        named = [theorem(key) for key in settings.verify.theorems if key in THEOREMS]
         fits = [t for t in named if t in fits][:1]
     if not fits:
         raise InputError(f'{where}: algorithm.eta: "{spec.eta}" needs a theorem about {spec.name} in verify.theorems')
@@ -85,7 +89,22 @@ def experiment_of(settings: Settings, spec: AlgorithmSpec, where: str) -> Experi
     return unscaled.with_eta(eta)
 
 
-def is_finished(store: Path, experiment: Experiment, settings: Settings) -> bool:
+def _method_experiment(settings: Settings, spec: AlgorithmSpec, where: str) -> Runnable:
+    """A method's experiment; ``eta = "max"`` is the largest step of the one theorem in verify.theorems."""
+    if not isinstance(spec.eta, str):
+        return settings.runnable(spec)
+    named = [s for key in settings.verify.theorems or () if key in statements() for s in (statement(key),)]
+    if len(named) != 1 or spec.name not in named[0].algorithms:
+        raise InputError(f'{where}: algorithm.eta: "{spec.eta}" needs one theorem about {spec.name} in verify.theorems')
+    before = methods()[spec.name].before(settings.runnable(spec, 0.5))
+    gamma = named[0].largest_step(before)
+    if not 0 < gamma < math.inf:
+        raise InputError(f"{where}: algorithm.eta: theorem {named[0].key} admits no largest step here; give a number")
+    note(f"{settings.name}/{spec.name}: gamma = {gamma:.6g} (largest step of theorem {named[0].key})")
+    return settings.runnable(spec, gamma=gamma)
+
+
+def is_finished(store: Path, experiment: Runnable, settings: Settings) -> bool:
     """Whether the store holds this very run. Raises InputError where it holds anything else."""
     if not store.exists():
         return False
@@ -103,7 +122,7 @@ def is_finished(store: Path, experiment: Experiment, settings: Settings) -> bool
     return True
 
 
-def _run_one(experiment: Experiment, store: Path, settings: Settings, workers: int) -> None:
+def _run_one(experiment: Runnable, store: Path, settings: Settings, workers: int) -> None:
     done = 0
     with progress() as bar:
         task = bar.add_task(experiment.name, total=settings.replicates)

@@ -7,6 +7,7 @@ import platform
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.check import Result
+from analysis.falsify_verdict import verify_weakened
+from analysis.statement_verify import fitting_statements, method_of
 from analysis.theorems import THEOREMS, Theorem
-from analysis.verify import fitting, judge, planned, verify_settings
+from analysis.theorems.statement import Statement
+from analysis.verify import fitting, judge, known, planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
 from fedconv.config import Settings, dump_toml, load_settings, settings_from
+from fedconv.methods import METHODS
 from fedconv.schema import MOST_REPLICATES, suggestion
 from fedconv.store import is_store, load
 from fedconv.trace import read
@@ -27,6 +32,8 @@ from problems.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from analysis.report_proofs import Replay
 
 ERROR = 1e-6
 """One-sided error of all verdicts together where neither ``--error`` nor a file says otherwise."""
@@ -46,6 +53,7 @@ def verify_files(
     algorithms: Sequence[str] | None,
     theorems: Sequence[str] | None,
     strict: bool,
+    mutant: str | None = None,
 ) -> int:
     """Verify and print; the exit status is explained in ``fedconv verify --help``."""
     if error is not None and not 0 < error < 0.5:
@@ -63,6 +71,8 @@ def verify_files(
         )
     runs = [(str(file), load(file)) for file in stores]
     others = [file for file in files if file not in stores]
+    if mutant is not None and (stores or out is not None):
+        raise InputError("--mutant must be left out for a store and with --out; give problem files")
     jobs, checks = restrict(load_jobs(others, suite) if others or not files else [], runs, algorithms, theorems)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -72,7 +82,7 @@ def verify_files(
         for where, settings in jobs:
             bar.update(task, description=settings.name)
             try:
-                results += verify_settings(
+                results += (verify_settings if mutant is None else partial(verify_weakened, mutant=mutant))(
                     settings,
                     workers=workers or cores(),
                     error=error,
@@ -103,7 +113,8 @@ def verify_files(
         for line in [*notes(results), summary(counts, results)]:
             console.print(line, markup=False, soft_wrap=True)
     if out is not None:
-        note(f"report written to {write_report(results, out, named(files, suite))}")
+        proofs = [] if files else replayed_proofs([settings for _, settings in jobs], algorithms)
+        note(f"report written to {write_report(results, out, named(files, suite), proofs)}")
     if counts["violated"]:
         return 1
     return 3 if strict and counts["holds"] < len(results) else 0
@@ -114,7 +125,28 @@ def named(files: Sequence[Path], suite: str | None) -> str:
     return shlex.join(["fedconv", "verify", *(map(str, files) if files else ["--suite", suite or "quick"])])
 
 
-def write_report(results: Sequence[Result], out: Path, command: str) -> Path:
+def replayed_proofs(jobs: Sequence[Settings], algorithms: Sequence[str] | None = None) -> list[Replay]:
+    """FA's and FS's proofs replayed on the first problem with partial participation, for a suite's report."""
+    from analysis.facts import slug
+    from analysis.report_proofs import Replay
+    from fedconv.commands.prove import experiment_of, run_proof, title_of
+    from figures import waterfall
+
+    states, copies = 6, 4096
+    out: list[Replay] = []
+    for algorithm, key in (("fedalt", "FA"), ("fedsim", "FS")):
+        for settings in jobs if algorithms is None or algorithm in algorithms else ():
+            if any(x.name == algorithm and x.m < settings.problem.n for x in settings.algorithms):
+                experiment = experiment_of(settings, algorithm, key)
+                proof = run_proof(settings, experiment, key, states=states, copies=copies)
+                picture = waterfall.picture(proof.waterfall, title_of(proof))
+                command = f"fedconv prove {algorithm} {slug(settings.name)}.toml --states {states} --copies {copies}"
+                out.append(Replay(proof, picture, command))
+                break
+    return out
+
+
+def write_report(results: Sequence[Result], out: Path, command: str, proofs: Sequence[Replay] = ()) -> Path:
     """The HTML report with its pictures, and ``results.json`` beside it; returns the page's path."""
     import numpy
     import scipy
@@ -130,8 +162,9 @@ def write_report(results: Sequence[Result], out: Path, command: str) -> Path:
         "SciPy": scipy.__version__,
         "torch": torch.__version__,
     }
-    title = "FedAlt and FedSim: explicit bounds against runs"
-    return write(results, pictures(results), out, title=title, command=command, versions=versions, toml=dump_toml)
+    title = "Explicit bounds against runs"
+    return write(results, pictures(results), out, title=title, command=command, versions=versions, toml=dump_toml,
+                 proofs=proofs)  # fmt: skip
 
 
 def load_jobs(files: Sequence[Path], suite: str | None) -> list[tuple[str, Settings]]:
@@ -141,7 +174,7 @@ def load_jobs(files: Sequence[Path], suite: str | None) -> list[tuple[str, Setti
     if files:
         jobs = [(str(file), load_settings(file)) for file in files]
     else:
-        from paper_checks.pillutla2022 import suite as specs
+        from paper_checks import suite as specs
 
         named = [(f"{suite or 'quick'} suite, {spec['name']}", spec) for spec in specs(suite or "quick")]
         jobs = [(where, settings_from(spec, where)) for where, spec in named]
@@ -152,12 +185,18 @@ def load_jobs(files: Sequence[Path], suite: str | None) -> list[tuple[str, Setti
     return jobs
 
 
-def fits(trace: xr.Dataset, algorithms: Sequence[str] | None, theorems: Sequence[str] | None) -> list[Theorem]:
+def fits(
+    trace: xr.Dataset, algorithms: Sequence[str] | None, theorems: Sequence[str] | None
+) -> list[Theorem | Statement]:
     """The theorems that a recorded run is judged by."""
     name = read(trace, "algorithm")["name"]
     if algorithms is not None and name not in algorithms:
         return []
-    return [t for t in fitting(name) if theorems is None or t.key in theorems]
+    about = fitting(name)
+    if name in METHODS:
+        method = method_of(name)
+        about = [*fitting_statements(method, method.inputs(trace))]
+    return [t for t in about if theorems is None or t.key in theorems]
 
 
 def restrict(
@@ -188,9 +227,10 @@ def restrict(
 
 
 def _known(where: str, key: str) -> None:
-    if key not in THEOREMS:
-        hint = suggestion(key, tuple(THEOREMS))
-        raise InputError(f"{where}: must be one of {', '.join(THEOREMS)}; got {key!r}" + (f"; {hint}" if hint else ""))
+    found = known()
+    if key not in found:
+        hint = suggestion(key, tuple(found))
+        raise InputError(f"{where}: must be one of {', '.join(found)}; got {key!r}" + (f"; {hint}" if hint else ""))
 
 
 def _check_parameters(settings: Settings, where: str) -> None:
@@ -260,7 +300,9 @@ def notes(results: Sequence[Result]) -> list[str]:
 def summary(counts: Counter[str], results: Sequence[Result]) -> str:
     """How many verdicts of each kind, and how sure they are."""
     kinds = ", ".join(f"{counts[k]} {k}" for k in _COLOURS if counts[k])
-    limits = sorted({r.verdict.error for r in results if r.verdict.method not in ("deterministic", "exact")})
+    limits = sorted(
+        {r.verdict.error for r in results if r.verdict.method not in ("deterministic", "exact", "pathwise")}
+    )
     sure = f"; one-sided error of each limit at most {limits[-1]:.3g}" if limits else "; no sampling error"
     return f"{len(results)} verdict{'s' if len(results) != 1 else ''}: {kinds}{sure}"
 

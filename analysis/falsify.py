@@ -1,0 +1,166 @@
+"""The falsifier: search for an instance that violates a theorem or a weakened version of one, and make it readable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from analysis.falsify_quadratic import QuadraticSpace
+from analysis.falsify_search import Candidate, Record, Spent, refine, search
+from analysis.falsify_shrink import shrink
+from analysis.falsify_space import Space
+from analysis.falsify_trigonometric import TrigonometricSpace
+from analysis.falsify_verdict import full_verdict, quick_verdict
+from analysis.theorems import Theorem
+from analysis.verdict import Verdict
+from problems.errors import InputError
+
+BUDGETS = {"quick": 40_000, "full": 2_000_000}
+"""Candidates tried at most."""
+
+Tick = Callable[[int, float], None]
+"""Hears the number of candidates tried and the largest tightness so far."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a search came to.
+
+    file: the smallest violating problem file, or None; verdict: the full verdict on it, or on the tightest candidate;
+    tightness: the largest seen, before shrinking, with ``where``; tried: candidates; within_floor: how many exceeded
+    the bound by no more than the stated floor, at most by ``largest_excess`` relative; interrupted: by Ctrl-C.
+    """
+
+    theorem: Theorem
+    file: dict[str, Any] | None
+    verdict: Verdict | None
+    tightness: float
+    where: str
+    tried: int
+    within_floor: int
+    largest_excess: float
+    seconds: float
+    interrupted: bool
+
+    @property
+    def found(self) -> bool:
+        return self.file is not None
+
+
+def spaces(theorem: Theorem, original: Theorem | None = None) -> tuple[tuple[Space, float], ...]:
+    """What is searched for a theorem of FedAlt or FedSim, with each space's share of the usual effort in a pass."""
+    return ((QuadraticSpace(theorem, original), 1.0), (TrigonometricSpace(theorem, original), 0.15))
+
+
+def falsify(
+    theorem: Theorem,
+    *,
+    mutant: str | None = None,
+    budget: str | float = "quick",
+    seed: int = 0,
+    tick: Tick | None = None,
+) -> Finding:
+    """Search for a violation of ``theorem``, or of its mutant of that key.
+
+    budget: a key of BUDGETS (candidates: the same seed gives the same result), or a time in seconds. A violation is one
+    only if the full verdict of ``fedconv verify`` says so, above its floor for rounding. Ctrl-C ends the search.
+    """
+    if isinstance(budget, str) and budget not in BUDGETS:
+        raise InputError(f"budget must be one of {', '.join(BUDGETS)} or a number of seconds > 0; got {budget!r}")
+    if not isinstance(budget, str) and not 0 < budget < math.inf:
+        raise InputError(f"budget must be one of {', '.join(BUDGETS)} or a number of seconds > 0; got {budget}")
+    if seed < 0:
+        raise InputError(f"seed must be an integer >= 0; got {seed}")
+    original = None if mutant is None else theorem
+    target = theorem if mutant is None else theorem.mutate(theorem.mutant(mutant))
+    limit, seconds = (float(BUDGETS[budget]), math.inf) if isinstance(budget, str) else (math.inf, float(budget))
+    return search_spaces(target, spaces(target, original), limit, seconds, seed, tick)
+
+
+def search_spaces(
+    target: Theorem,
+    chosen: tuple[tuple[Space, float], ...],
+    limit: float,
+    seconds: float = math.inf,
+    seed: int = 0,
+    tick: Tick | None = None,
+) -> Finding:
+    """Search spaces by turns for a violation of ``target`` with at most ``limit`` candidates or ``seconds``."""
+    rng = np.random.default_rng(seed)
+    record = Record(lambda candidate: confirm(candidate, target), limit, seconds, tick or (lambda tried, best: None))
+    interrupted = False
+    file, verdict = None, None
+    try:
+        while file is None:
+            while not any(search(space, record, rng, share) for space, share in chosen):
+                pass
+            refine(record, rng)
+            file, verdict = _readable(record, target)
+            if file is None:  # the full verdict rejects what the exact one found: go on without it
+                record.violation, record.best, record.tightness = None, None, 0.0
+    except Spent:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
+        if record.violation is not None:
+            file, verdict = _readable(record, target)
+    if file is None and record.best is not None:
+        verdict = _verdict(record.best.file(), target)
+    return Finding(
+        theorem=target,
+        file=file,
+        verdict=verdict,
+        tightness=record.tightness,
+        where=record.best.describe() if record.best is not None else "",
+        tried=record.tried,
+        within_floor=record.within_floor,
+        largest_excess=record.largest_excess,
+        seconds=record.elapsed,
+        interrupted=interrupted,
+    )
+
+
+def confirm(candidate: Candidate, target: Theorem) -> tuple[bool, float]:
+    """Whether the exact verdict on a candidate's file is *violated*, and by how much it exceeds the bound."""
+    verdict = _quick(candidate.file(), target)
+    if verdict is None or verdict.status == "premises_unmet":
+        return False, 0.0
+    excess = verdict.tightness - 1 if math.isfinite(verdict.tightness) else 0.0
+    return verdict.status == "violated", excess
+
+
+def _quick(file: dict[str, Any], target: Theorem) -> Verdict | None:
+    try:
+        return quick_verdict(file, target)
+    except InputError:
+        return None
+
+
+def _verdict(file: dict[str, Any], target: Theorem) -> Verdict | None:
+    try:
+        return full_verdict(file, target)
+    except (InputError, ValueError):  # ValueError: a measured diversity of 0 that rounding made negative has no root
+        return None
+
+
+def _readable(record: Record, target: Theorem) -> tuple[dict[str, Any] | None, Verdict | None]:
+    """The smallest file that the full verdict refutes: from the tightest candidate, else from the one confirmed first;
+    (None, None) where it refutes none."""
+
+    def violates(file: dict[str, Any]) -> bool:
+        verdict = _quick(file, target)
+        return verdict is not None and verdict.status == "violated" and math.isfinite(verdict.tightness)
+
+    for candidate in (record.best, record.violation):
+        if candidate is None:
+            continue
+        whole = candidate.file()
+        for file in (shrink(whole, violates), whole):
+            verdict = _verdict(file, target)
+            if verdict is not None and verdict.status == "violated":
+                return file, verdict
+    return None, None

@@ -1,0 +1,133 @@
+"""A failed lemma on file: the state, and all that fixes the comparison, as plain data that can be checked again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from analysis.inputs import of_experiment
+from analysis.lemmas import Lemma, lemma
+from analysis.lemmas.copies import Visited, copies_of, every_outcome
+from analysis.lemmas.judge import Finding
+from analysis.prove import LemmaLine, Proof, Setup, check_lemma, check_proof_inputs
+from analysis.theorems import theorem
+from fedconv.algorithms import ALGORITHMS, Algorithm
+from fedconv.run import single_torch_thread
+from problems.base import check_array
+from problems.errors import InputError
+
+if TYPE_CHECKING:
+    from fedconv.run import Experiment
+
+FORMAT = 1
+_SAME = 1e-9
+"""Relative difference up to which a replayed side is the saved one (another machine rounds differently)."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A saved comparison made again: then (its sides and status) and now."""
+
+    lemma: Lemma
+    visited: Visited
+    theorem: str
+    then: Mapping[str, Any]
+    now: Finding
+
+    @property
+    def same(self) -> bool:
+        """Whether both sides and the status came out as saved."""
+        pairs = ((self.then["lhs"], self.now.lhs), (self.then["rhs"], self.now.rhs))
+        scale = max(abs(x) for pair in pairs for x in pair)
+        near = all(math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME * scale) for a, b in pairs)
+        return near and self.then["status"] == self.now.status
+
+
+def as_data(proof: Proof, line: LemmaLine, experiment: Experiment, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The state where a lemma does worst, with everything that :func:`replay` needs. ``spec``: the problem file."""
+    visited, finding = line.worst
+    setup = proof.setup
+    return {
+        "format": FORMAT,
+        "lemma": line.lemma.key,
+        "statement": line.lemma.statement,
+        "theorem": setup.theorem.key,
+        "copies": setup.copies,
+        "error": setup.error,
+        "visited_diversity": setup.inputs.values["delta"] ** 2 if setup.visited_diversity else -1.0,
+        "found": {
+            "status": finding.status,
+            "client": -1 if finding.client is None else finding.client,
+            "lhs": finding.lhs,
+            "rhs": finding.rhs,
+            "low": finding.low,
+            "high": finding.high,
+        },
+        "parameters": setup.parameters,
+        "state": {
+            "replicate": visited.replicate,
+            "round": visited.round,
+            "u": visited.u.tolist(),
+            "v": visited.v.tolist(),
+        },
+        "algorithm": experiment.algorithm.to_dict(),
+        "file": dict(spec),
+    }
+
+
+def replay(data: Mapping[str, Any], experiment: Experiment, where: str) -> Replayed:
+    """Make a saved comparison again. ``experiment``: of the problem file in ``data`` with its algorithm; ``where``
+    names the file in errors. Raises InputError for data that :func:`as_data` did not write."""
+    need(data, where, "lemma", "theorem", "copies", "error", "visited_diversity", "found", "parameters", "state")
+    try:
+        state, problem = data["state"], experiment.problem
+        visited = Visited(
+            int(state["replicate"]), int(state["round"]), check_array("state.u", state["u"], (problem.d_u,)),
+            check_array("state.v", state["v"], (problem.n, problem.d_v)),
+        )  # fmt: skip
+        chosen, one = theorem(data["theorem"]), lemma(experiment.algorithm.name, data["lemma"])
+        check_proof_inputs(experiment, chosen)
+        inputs = of_experiment(experiment)
+        use = data["visited_diversity"] >= 0
+        if use:
+            inputs = inputs.with_diversity(data["visited_diversity"])
+        parameters = {k: float(x) for k, x in data["parameters"].items()}
+        chosen.check_parameters(parameters, inputs.values)
+        copies, error = int(data["copies"]), float(data["error"])
+        then = {k: data["found"][k] for k in ("lhs", "rhs", "status")}
+    except InputError as refused:
+        raise InputError(f"{where}: {refused}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as broken:
+        raise InputError(f"{where}: is not a state that `fedconv prove` saved: {broken!r}") from None
+    setup = Setup(chosen, inputs, parameters, use, copies, error)
+    with single_torch_thread():
+        (found,) = copies_of(experiment, [visited], copies, setup.L, every_outcome(experiment))
+        return Replayed(one, visited, chosen.key, then, check_lemma(experiment, setup, one, visited, found))
+
+
+def algorithm_of(data: Mapping[str, Any], where: str) -> Algorithm:
+    """The algorithm of a saved state; InputError where there is none."""
+    need(data, where, "algorithm", "file")
+    table = dict(data["algorithm"]) if isinstance(data["algorithm"], Mapping) else {}
+    name = table.pop("name", None)
+    if name not in ALGORITHMS:
+        raise InputError(f"{where}: algorithm.name must be one of {', '.join(ALGORITHMS)}; got {name!r}")
+    try:
+        return ALGORITHMS[name](**table)
+    except (TypeError, InputError) as error:
+        raise InputError(f"{where}: algorithm: {error}") from None
+
+
+def need(data: Mapping[str, Any], where: str, *keys: str) -> None:
+    """Raise InputError where a key of a saved state is missing."""
+    missing = [k for k in keys if k not in data]
+    if missing:
+        raise InputError(f"{where}: is not a state that `fedconv prove` saved: {missing[0]} is missing")
+
+
+def name_of(line: LemmaLine) -> str:
+    """File name for a failed lemma: ``failed-L1-c_replaced.toml``."""
+    key = line.lemma.key.replace("'", "-prime").replace(":", "-")
+    return f"failed-{key}.toml"

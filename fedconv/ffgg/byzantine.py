@@ -1,0 +1,80 @@
+"""FFGG with Byzantine clients: honest gradients, an attack, a pre-step and a robust aggregate, round by round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fedconv.algorithms.base import State
+from fedconv.ffgg.attacks import attack_of
+from fedconv.ffgg.meter import Meter, everywhere
+from fedconv.ffgg.method import FFGG
+from fedconv.ffgg.preaggregation import defence_of
+from fedconv.streams import Cause, Streams
+from problems.jit import njit
+from problems.xoshiro import below
+
+if TYPE_CHECKING:
+    from problems.envelope import EnvelopeProblem
+
+
+def simulate_block(
+    problem: EnvelopeProblem,
+    honest: EnvelopeProblem,
+    method: FFGG,
+    start: State,
+    T: int,
+    streams: Streams,
+    replicates: np.ndarray,
+    level: str,
+) -> dict[str, np.ndarray]:
+    """T rounds w^{k+1} = w^k − γ Agg(messages) for the given replicates, all from w^0 = ``start.u``.
+
+    ``honest``: the problem of the first n − f clients, whose F is measured. The f others send what their attack
+    makes of the honest gradients (it may know them all), or, for ``label_flip``, honest gradients of flipped labels.
+    Returns the arrays of ``fedconv.ffgg.record.VARIABLES`` for these replicates.
+    """
+    threat = method.byzantine
+    assert threat is not None
+    R, n = len(replicates), problem.n
+    attack, defence = attack_of(threat), defence_of(threat)
+    attackers = torch.arange(honest.n, n, device=problem.device)
+    flipped = problem.flipped(attackers.tolist()) if threat.attack == "label_flip" else None
+    meter = Meter(honest, start.u.to(problem.device), T, R, level)
+    w = start.u.to(problem.device).expand(R, -1)
+    for k in range(T):
+        slopes = meter.gradients(w)
+        meter.point(k, w, slopes)
+        order = torch.from_numpy(orders(streams, replicates, k, n)).to(w.device) if defence.randomised else None
+        own = None if flipped is None else flipped.envelope_grad(everywhere(w, threat.f), attackers)
+        sent = attack(slopes, threat.f, own=own, defence=defence, order=order) if threat.f else slopes[:, :0]
+        update = defence(torch.cat([slopes, sent], dim=1), threat.f, order)
+        if meter.wanted:
+            mean = slopes.mean(-2)
+            meter.put("update_sq", k, update.square().sum(-1))
+            meter.put("aggregation_error_sq", k, (update - mean).square().sum(-1))
+            meter.put("spread", k, (slopes - mean[:, None, :]).square().sum(-1).mean(-1))
+            meter.put("honest_sq", k, slopes.square().sum(-1).mean(-1))
+        w = w - method.gamma * update
+    meter.point(T, w)
+    return meter.finish(w)
+
+
+def orders(streams: Streams, replicates: np.ndarray, k: int, n: int) -> np.ndarray:
+    """Uniformly random permutations of the n messages of round k, ``(R, n)``."""
+    out = np.empty((len(replicates), n), dtype=np.int64)
+    _shuffle(streams.states(Cause.ATTACK, replicates, k), out)
+    return out
+
+
+@njit()
+def _shuffle(states, out):
+    R, n = out.shape
+    for r in range(R):
+        for i in range(n):
+            out[r, i] = i
+        for i in range(n - 1):
+            j = i + below(states[r], n - i)
+            out[r, i], out[r, j] = out[r, j], out[r, i]

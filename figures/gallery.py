@@ -1,0 +1,97 @@
+"""The figures that ``fedconv figures`` makes: for each its data as a labelled dataset, and the drawing of it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from problems.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``module`` has the function ``data`` () → Dataset, ``draw`` (Dataset) → Figure and ``words`` (Dataset) → str."""
+
+    name: str
+    summary: str
+    module: str
+    data: str
+    draw: str = "draw"
+    words: str = "words"
+
+    def _function(self, name: str) -> Callable[..., Any]:
+        return getattr(importlib.import_module(self.module), name)
+
+    def compute(self) -> xr.Dataset:
+        return self._function(self.data)()
+
+    def figure(self, data: xr.Dataset) -> Figure:
+        return self._function(self.draw)(data)
+
+    def describe(self, data: xr.Dataset) -> str:
+        return self._function(self.words)(data)
+
+
+FIGURES: dict[str, Entry] = {
+    f.name: f
+    for f in (
+        Entry(
+            "ffgg-local-steps",
+            "FFGG, FedAlt, FedSim and FedAvg with local steps: exact where overpersonalized, else a floor.",
+            "figures.ffgg",
+            "local_steps",
+        ),
+        Entry("ffgg-asynchrony", "The same with a server that applies late gradients.", "figures.ffgg", "asynchrony"),
+        Entry("ffgg-byzantine", "The same with clients that send what they like.", "figures.ffgg", "byzantine"),
+    )
+}
+
+
+def entry(name: str) -> Entry:
+    """The figure of that name."""
+    if name not in FIGURES:
+        raise InputError(f"figures are {', '.join(FIGURES)}; got {name!r}")
+    return FIGURES[name]
+
+
+def data_of(one: Entry, folder: Path, reuse: bool) -> xr.Dataset:
+    """The figure's data: computed and saved as ``NAME.nc`` (netCDF), or read from there where ``reuse``.
+
+    Raises InputError where there is no such file to reuse, or it is not one of this figure's.
+    """
+    path = folder / f"{one.name}.nc"
+    if reuse:
+        return _read(path, one)
+    data = one.compute()
+    data.attrs["figure"] = one.name
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        data.to_netcdf(draft, engine="scipy")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return data
+
+
+def _read(path: Path, one: Entry) -> xr.Dataset:
+    import xarray as xr
+
+    if not path.exists():
+        raise InputError(f"{path} does not exist; run without --reuse-data once, which writes it")
+    try:
+        with xr.open_dataset(path, engine="scipy") as found:
+            data = found.load()
+        belongs = data.attrs.get("figure") == one.name
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as data of the figure {one.name} ({type(error).__name__})") from error
+    if not belongs:
+        raise InputError(f"{path} holds data of {data.attrs.get('figure', 'something else')!r}, not of {one.name}")
+    return data

@@ -1,0 +1,226 @@
+"""What Byzantine clients send: formulas, the omniscient attack's strength, and the settings in a problem file."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fedconv.ffgg.aggregators import (
+    AGGREGATORS,
+    CentredClipping,
+    GeometricMedian,
+    Krum,
+    Mean,
+    Median,
+    MultiKrum,
+    TrimmedMean,
+)
+from fedconv.ffgg.attacks import (
+    ALIE,
+    ATTACKS,
+    IPM,
+    LARGEST,
+    LabelFlip,
+    Mimic,
+    Omniscient,
+    SignFlip,
+    Zero,
+    alie_strength,
+    attack_of,
+)
+from fedconv.ffgg.kappa import robustness, robustness_of
+from fedconv.ffgg.preaggregation import Bucketing, Defence, NearestNeighbourMixing, Nothing, defence_of
+from fedconv.ffgg.threat import Byzantine
+from problems.errors import InputError
+
+N, F, D = 8, 2, 4
+DEFENCES = [
+    Defence(rule, pre)
+    for rule in (Mean(), Median(), TrimmedMean(), GeometricMedian(), Krum(), MultiKrum(), CentredClipping())
+    for pre in (Nothing(), Bucketing(2), NearestNeighbourMixing())
+]
+
+
+def names(defence: Defence) -> str:
+    return f"{defence.pre.name}-{defence.aggregator.name}"
+
+
+def honest(seed: int = 0, R: int = 20) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((R, N, D)) + 0.3)
+
+
+def orders(R: int = 20) -> Tensor:
+    rng = np.random.default_rng(3)
+    return torch.from_numpy(np.stack([rng.permutation(N + F) for _ in range(R)]))
+
+
+def error_sq(defence: Defence, x: Tensor, sent: Tensor, order: Tensor | None = None) -> Tensor:
+    out = defence(torch.cat([x, sent], dim=-2), sent.shape[-2], order)
+    return (out - x.mean(-2)).square().sum(-1)
+
+
+def test_formulas() -> None:
+    x = honest()
+    mean = x.mean(-2, keepdim=True).expand(-1, F, -1)
+    std = torch.from_numpy(x.numpy().std(axis=1)[:, None, :])
+    own = torch.ones(20, F, D, dtype=torch.float64)
+    for sent, expected in (
+        (SignFlip(3.0)(x, F), -3 * mean),
+        (SignFlip()(x, F), -8 * mean),  # 2 N/f
+        (IPM(0.5)(x, F), -0.5 * mean),
+        (IPM()(x, F), -0.1 * mean),
+        (ALIE(1.5)(x, F), mean - 1.5 * std),
+        (Mimic(3)(x, F), x[:, 3:4].expand(-1, F, -1)),
+        (Zero()(x, F), torch.zeros(20, F, D, dtype=torch.float64)),
+        (LabelFlip()(x, F, own=own), own),
+    ):
+        assert sent.shape == (20, F, D)
+        torch.testing.assert_close(sent, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(("n", "f", "share"), [(10, 3, 4 / 7), (11, 5, 5 / 6), (3, 1, 1 / 2), (10, 1, 4 / 9)])
+def test_alie_strength_is_the_normal_quantile(n: int, f: int, share: float) -> None:
+    at = torch.special.ndtri(torch.tensor(share, dtype=torch.float64))
+    assert alie_strength(n, f) == pytest.approx(float(at), abs=1e-12)
+    assert alie_strength(1, 0) == 0
+
+
+def test_a_sign_flip_reverses_the_mean_beyond_honest_over_attackers() -> None:
+    x = honest()
+    for strength, sign in ((0.9 * N / F, 1), (1.1 * N / F, -1)):
+        out = Mean()(torch.cat([x, SignFlip(strength)(x, F)], dim=1), F)
+        assert ((out * x.mean(1)).sum(-1) * sign > 0).all()
+
+
+# ---- the omniscient --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("defence", DEFENCES, ids=names)
+def test_the_omniscient_is_the_worst_within_the_bound(defence: Defence) -> None:
+    x, order = honest(), orders()
+    worst = error_sq(defence, x, Omniscient()(x, F, defence=defence, order=order), order)
+    own = torch.from_numpy(np.random.default_rng(8).standard_normal((20, F, D)))
+    for kind in ATTACKS.values():
+        if kind is not Omniscient:
+            assert worst.mean() >= error_sq(defence, x, kind()(x, F, own=own), order).mean()
+    if not defence.randomised:
+        bound = robustness_of(defence, N + F, F)
+        spread = (x - x.mean(1, keepdim=True)).square().sum(-1).mean(1)
+        right = bound.kappa * spread + (bound.beta * x.mean(1).square().sum(-1) if bound.beta else 0)
+        assert (worst <= right * (1 + 1e-9)).all()
+
+
+@pytest.mark.parametrize("rule", [Median(), TrimmedMean(), TrimmedMean(3)], ids=["median", "trim f", "trim 3"])
+def test_nothing_is_worse_than_the_omniscient_against_trimming(rule: Median | TrimmedMean) -> None:
+    x, defence = honest(1, R=10), Defence(rule)
+    worst = error_sq(defence, x, Omniscient()(x, F, defence=defence))
+    grid = np.concatenate([np.linspace(-4, 4, 9), [-1e6, 1e6]])
+    for a, b in itertools.product(grid, repeat=2):  # every coordinate has its own worst pair: try them one by one
+        pair = torch.tensor([a, b], dtype=torch.float64)[:, None].expand(10, F, D)
+        out = defence(torch.cat([x, pair], dim=1), F)
+        best = Omniscient()(x, F, defence=defence)
+        reached = (defence(torch.cat([x, best], dim=1), F) - x.mean(1)).abs()
+        assert ((out - x.mean(1)).abs() <= reached + 1e-9).all()
+    assert (worst > 0).all()
+
+
+def test_the_omniscient_attains_the_bound_of_the_trimmed_mean() -> None:
+    x = torch.tensor([0.0, 0, 1, 1, 1], dtype=torch.float64)[:, None]
+    defence = Defence(TrimmedMean())
+    ratio = error_sq(defence, x, Omniscient()(x, 2, defence=defence)) / (2 / 3 * x.var(correction=0))
+    assert float(ratio) == pytest.approx(1, abs=1e-12)
+
+
+def test_the_omniscient_finds_most_of_what_a_long_search_finds_against_krum() -> None:
+    x, defence = honest(2), Defence(Krum())
+    found = error_sq(defence, x, Omniscient()(x, F, defence=defence))
+    rng = np.random.default_rng(0)
+    best = torch.zeros(20, dtype=torch.float64)
+    for _ in range(500):
+        scale = 10 ** rng.uniform(-1, 1, (20, 1, 1))
+        sent = x.mean(1, keepdim=True) + torch.from_numpy(scale * rng.standard_normal((20, 1, D)))
+        best = torch.maximum(best, error_sq(defence, x, sent.expand(-1, F, -1)))
+    assert found.mean() >= 0.8 * best.mean()
+
+
+def test_strength_is_how_far_the_mean_is_moved() -> None:
+    x, defence = honest(), Defence(Mean())
+    small, large = (error_sq(defence, x, Omniscient(s)(x, F, defence=defence)) for s in (10.0, 1000.0))
+    assert ((large > 1e3 * small) & (small > 1)).all()
+
+
+# ---- numbers stay finite ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attack", list(ATTACKS))
+def test_finite_messages_are_answered_with_finite_ones(attack: str) -> None:
+    base = honest(5, R=2)
+    for x in (torch.zeros_like(base), base * 1e-200, base * 1e100, torch.full_like(base, 1e149), base[..., :1]):
+        for kind in AGGREGATORS.values():
+            defence = Defence(kind())
+            sent = ATTACKS[attack]()(x, F, own=x[..., :F, :], defence=defence)
+            assert sent.isfinite().all()
+            assert sent.abs().max() <= LARGEST
+            assert defence(torch.cat([x, sent], dim=-2), F).isfinite().all()
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_a_run_that_diverged_raises_nothing(value: float) -> None:
+    x = honest(5, R=2)
+    x[0, 1, 2] = value
+    for kind, defence in itertools.product(ATTACKS.values(), DEFENCES):
+        sent = kind()(x, F, own=x[..., :F, :], defence=defence, order=orders(2))
+        defence(torch.cat([x, sent], dim=-2), F, orders(2))
+
+
+@pytest.mark.parametrize("attack", list(ATTACKS))
+def test_replicates_do_not_touch_each_other(attack: str) -> None:
+    x, order = honest(6, R=4), orders(4)
+    for defence in DEFENCES:
+        together = ATTACKS[attack]()(x, F, own=x[:, :F], defence=defence, order=order)
+        apart = [ATTACKS[attack]()(x[r], F, own=x[r, :F], defence=defence, order=order[r]) for r in range(4)]
+        torch.testing.assert_close(together, torch.stack(apart), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("attack", list(ATTACKS))
+def test_no_attackers_send_nothing(attack: str) -> None:
+    x = honest(7, R=3)
+    for defence in DEFENCES:
+        sent = ATTACKS[attack]()(x, 0, own=x[:, :0], defence=defence, order=orders(3)[:, :N].argsort())
+        assert sent.shape == (3, 0, D)
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_asked_for() -> None:
+    x = honest()
+    for call, sentence in (
+        (lambda: LabelFlip()(x, F), r"'label_flip' needs own"),
+        (lambda: LabelFlip()(x, F, own=x[:, :3]), r"own must have the shape \(\.\.\., 2, 4\)"),
+        (lambda: Omniscient()(x, F), r"'omniscient' needs the server's defence; got none"),
+        (lambda: Mimic(8)(x, F), r"client must be one of the honest, 0 to 7, for attack 'mimic'; got 8"),
+        (lambda: SignFlip(-1.0), r"strength must be a finite number >= 0; got -1"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            call()
+
+
+def test_settings_name_the_attack_and_the_defence() -> None:
+    threat = Byzantine(2, attack="alie", aggregator="trimmed_mean", pre="bucketing", bucket=2, trim=2, strength=0.7)
+    assert attack_of(threat) == ALIE(0.7)
+    assert defence_of(threat) == Defence(TrimmedMean(2), Bucketing(2))
+    assert robustness(threat, 12) == robustness_of(Defence(TrimmedMean(2), Bucketing(2)), 12, 2)
+    plain = Byzantine(1, attack="mimic", aggregator="multi_krum", pre="nnm", keep=3)
+    assert attack_of(plain) == Mimic()
+    assert defence_of(plain) == Defence(MultiKrum(3), NearestNeighbourMixing())
+    clipped = Byzantine(1, attack="zero", aggregator="centred_clipping", clip=0.5)
+    assert defence_of(clipped) == Defence(CentredClipping(0.5))
+    with pytest.raises(InputError, match=r"less than half of the 4 messages; got 2"):
+        robustness(Byzantine(2, attack="zero", aggregator="median"), 4)
+    assert Omniscient(5.0).to_dict() == {"name": "omniscient", "strength": 5.0}
+    assert all(kind.name == key for key, kind in ATTACKS.items())

@@ -146,7 +146,8 @@ def test_the_file_of_new_is_accepted_as_it_is(tmp_path: Path, capsys: pytest.Cap
     assert err == f"{path} written; next: fedconv verify {path}\n"
     settings = load_settings(path)
     assert settings.spec["problem"]["family"] == family
-    smooth = math.isfinite(settings.problem.constants.L_v.value)
+    constants = settings.problem.constants
+    smooth = math.isfinite(constants.L_u.value) and math.isfinite(constants.L_v.value)
     assert [a.name for a in settings.algorithms] == (["fedalt", "fedsim"] if smooth else ["ffgg"])
 
 

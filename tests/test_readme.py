@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from figures.gallery import FIGURES
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def block(language: str) -> str:
-    found = re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-    assert len(found) == 1, language
-    return found[0]
+def block(language: str, which: int = 0) -> str:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)[which]
+
+
+COMMANDS = re.findall(r"^\$ fedconv (verify .*)$", README, re.MULTILINE)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "my_problem.toml").write_text(block("toml"))
+    (tmp_path / "attacked.toml").write_text(block("toml", 1))
     return tmp_path
 
 
@@ -35,14 +40,25 @@ def python(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_printed_table_is_the_true_one(folder: Path) -> None:
-    shown = README.split("$ fedconv verify my_problem.toml\n")[1].split("```")[0]
-    printed = python(folder, "-m", "fedconv", "verify", "my_problem.toml")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_printed_table_is_the_true_one(folder: Path, command: str) -> None:
+    shown = README.split(f"$ fedconv {command}\n")[1].split("```")[0]
+    printed = python(folder, "-m", "fedconv", *shlex.split(command))
 
     def lines(text: str) -> list[list[str]]:
         return [line.split() for line in text.splitlines() if line.strip() and "──" not in line]
 
     assert lines(printed) == lines(shown)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(COMMANDS) == 2
+
+
+def test_the_figures_that_it_names_exist() -> None:
+    named = re.findall(r"^fedconv figures ([\w -]+) --out", README, re.MULTILINE)
+    assert len(named) == 1
+    assert set(named[0].split()) <= set(FIGURES)
 
 
 def test_the_example_is_the_hand_written_file() -> None:

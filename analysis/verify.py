@@ -241,8 +241,8 @@ def any_theorem(key: str) -> Theorem | Statement:
 def resolve_step(experiment: Experiment, theorem: Theorem, wish: str, a_posteriori: bool | str = "auto") -> float:
     """η for ``wish`` = "best" (least guarantee) or "max" (largest admissible) of a theorem on an experiment.
 
-    Where δ is infinite, the best step is taken for the mean diversity that pilot replicates visit at half the largest
-    admissible step.
+    Where δ is infinite, the best step is taken for the mean diversity that is visited at half the largest admissible
+    step: exactly where expectations are, else by pilot replicates.
     """
     inputs = of_experiment(experiment)
     if wants_a_posteriori(inputs, a_posteriori):
@@ -250,7 +250,10 @@ def resolve_step(experiment: Experiment, theorem: Theorem, wish: str, a_posterio
         largest = max_step(theorem, inputs)
         if wish == "max":
             return largest
-        inputs = inputs.with_diversity(pilot_diversity(experiment.with_eta(largest / 2), theorem))
+        trial = experiment.with_eta(largest / 2)
+        exact = None if trial.deterministic else exact_trace(trial)
+        seen = pilot_diversity(trial, theorem) if exact is None else _mean(exact[theorem.diversity].values)
+        inputs = inputs.with_diversity(seen)
     return max_step(theorem, inputs) if wish == "max" else best_step(theorem, inputs).eta
 
 

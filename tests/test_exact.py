@@ -11,11 +11,13 @@ import pytest
 import torch
 import xarray as xr
 
+from analysis import verify as verify_module
 from analysis.exact import applies, as_quadratic, exact_trace, expectations, tree_expectations
 from analysis.exact_tree import count_leaves
 from analysis.inputs import of_experiment
 from analysis.theorems import FA
 from fedconv.algorithms import Algorithm, FedAlt, FedAvg, FedSim, LocalNoise, LocalOnly, State, Tally
+from fedconv.config import settings_from
 from fedconv.run import Experiment, run
 from fedconv.trace import VARIABLES, read
 from problems.base import Problem
@@ -353,3 +355,19 @@ def test_exact_trace_takes_moments_then_a_small_tree() -> None:
     assert reason(trigonometric(), Noise("zero"), 10) == "enumeration of 1024 outcomes"
     assert reason(trigonometric(), TWO_POINT, 50) is None
     assert reason(trigonometric(), Noise("gaussian", 1.0, 1.0), 1) is None
+
+
+def test_the_best_step_needs_no_pilots_where_expectations_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> float:
+        raise AssertionError("pilots were drawn")
+
+    monkeypatch.setattr(verify_module, "pilot_diversity", never)
+    spec = {
+        "problem": {"family": "quadratic", "n": 4, "d_u": 2, "d_v": 2, "coupling": 0.6},
+        "noise": {"law": "gaussian", "sigma_u": 0.3, "sigma_v": 0.3},
+        "algorithm": {"name": "fedalt", "m": 2, "tau": 2, "eta": "best"},
+        "run": {"T": 30},
+    }
+    settings = settings_from(spec, "test")
+    experiment = settings.experiment(settings.algorithms[0], 0.1)
+    assert 0 < verify_module.resolve_step(experiment, FA, "best") <= verify_module.resolve_step(experiment, FA, "max")

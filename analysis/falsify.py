@@ -1,14 +1,18 @@
-"""The falsifier: search for an instance that violates a theorem or a weakened version of one, and make it readable."""
+"""The falsifier: search for an instance that violates a theorem or a weakened version of one, and make it readable.
+
+Statements about FFGG: ``analysis.falsify_ffgg``.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from analysis.falsify_ffgg import BUDGETS as RUNS
+from analysis.falsify_ffgg import falsify_statement
+from analysis.falsify_finding import Finding, Tick
 from analysis.falsify_quadratic import QuadraticSpace
 from analysis.falsify_search import Candidate, Record, Spent, refine, search
 from analysis.falsify_shrink import shrink
@@ -16,39 +20,12 @@ from analysis.falsify_space import Space
 from analysis.falsify_trigonometric import TrigonometricSpace
 from analysis.falsify_verdict import full_verdict, quick_verdict
 from analysis.theorems import Theorem
+from analysis.theorems.statement import Statement
 from analysis.verdict import Verdict
 from problems.errors import InputError
 
 BUDGETS = {"quick": 40_000, "full": 2_000_000}
-"""Candidates tried at most."""
-
-Tick = Callable[[int, float], None]
-"""Hears the number of candidates tried and the largest tightness so far."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a search came to.
-
-    file: the smallest violating problem file, or None; verdict: the full verdict on it, or on the tightest candidate;
-    tightness: the largest seen, before shrinking, with ``where``; tried: candidates; within_floor: how many exceeded
-    the bound by no more than the stated floor, at most by ``largest_excess`` relative; interrupted: by Ctrl-C.
-    """
-
-    theorem: Theorem
-    file: dict[str, Any] | None
-    verdict: Verdict | None
-    tightness: float
-    where: str
-    tried: int
-    within_floor: int
-    largest_excess: float
-    seconds: float
-    interrupted: bool
-
-    @property
-    def found(self) -> bool:
-        return self.file is not None
+"""Candidates tried at most; those of FFGG's statements, whose candidates are runs, are in ``falsify_ffgg``."""
 
 
 def spaces(theorem: Theorem, original: Theorem | None = None) -> tuple[tuple[Space, float], ...]:
@@ -56,8 +33,13 @@ def spaces(theorem: Theorem, original: Theorem | None = None) -> tuple[tuple[Spa
     return ((QuadraticSpace(theorem, original), 1.0), (TrigonometricSpace(theorem, original), 0.15))
 
 
+def most_candidates(theorem: Theorem | Statement, budget: str) -> int:
+    """How many candidates a budget of that name allows."""
+    return (RUNS if isinstance(theorem, Statement) else BUDGETS)[budget]
+
+
 def falsify(
-    theorem: Theorem,
+    theorem: Theorem | Statement,
     *,
     mutant: str | None = None,
     budget: str | float = "quick",
@@ -75,9 +57,15 @@ def falsify(
         raise InputError(f"budget must be one of {', '.join(BUDGETS)} or a number of seconds > 0; got {budget}")
     if seed < 0:
         raise InputError(f"seed must be an integer >= 0; got {seed}")
+    limit, seconds = math.inf, math.inf
+    if isinstance(budget, str):
+        limit = float(most_candidates(theorem, budget))
+    else:
+        seconds = float(budget)
+    if isinstance(theorem, Statement):
+        return falsify_statement(theorem, mutant=mutant, limit=limit, seconds=seconds, seed=seed, tick=tick)
     original = None if mutant is None else theorem
     target = theorem if mutant is None else theorem.mutate(theorem.mutant(mutant))
-    limit, seconds = (float(BUDGETS[budget]), math.inf) if isinstance(budget, str) else (math.inf, float(budget))
     return search_spaces(target, spaces(target, original), limit, seconds, seed, tick)
 
 

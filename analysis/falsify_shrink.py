@@ -7,38 +7,46 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 File = dict[str, Any]
+Step = Callable[[File], Iterator[File]]
+"""Proposes smaller files."""
+
 PER_CLIENT = {"quadratic_arrays": ("A", "B", "C", "a", "b"), "trigonometric_arrays": ("h", "s")}
 DIGITS = (1, 2, 3, 5)
 """Significant digits tried, in this order."""
 
 
-def shrink(file: File, violates: Callable[[File], bool], budget: int = 150) -> File:
+def shrink(
+    file: File,
+    violates: Callable[[File], bool],
+    budget: int = 150,
+    steps: Sequence[Step] | None = None,
+) -> File:
     """The smallest file found with at most ``budget`` tries; ``file`` itself where nothing smaller violates.
 
-    Ctrl-C ends it with what it has.
+    ``steps``: what may be done to a file (default: to those of FedAlt and FedSim). Ctrl-C ends it with what it has.
     """
     best = file
     try:
-        for smaller in _smaller(file, violates, budget):
+        for smaller in _smaller(file, violates, budget, STEPS if steps is None else steps):
             best = smaller
     except KeyboardInterrupt:
         pass
     return best
 
 
-def _smaller(file: File, violates: Callable[[File], bool], budget: int) -> Iterator[File]:
+def _smaller(file: File, violates: Callable[[File], bool], budget: int, steps: Sequence[Step]) -> Iterator[File]:
     """Ever smaller files that violate."""
     best, tries = file, 0
     improved = True
     while improved:
         improved = False
-        for step in STEPS:
+        for step in steps:
             again = True
             while again:
                 again = False
@@ -49,12 +57,12 @@ def _smaller(file: File, violates: Callable[[File], bool], budget: int) -> Itera
                         return
                     tries += 1
                     if violates(proposal):
-                        best, improved, again = proposal, True, step is not _rounded
+                        best, improved, again = proposal, True, step is not rounded
                         yield best
                         break
 
 
-def _changed(file: File, *path: str, value: Any) -> File:
+def changed(file: File, *path: str, value: Any) -> File:
     out = copy.deepcopy(file)
     table = out
     for key in path[:-1]:
@@ -63,19 +71,19 @@ def _changed(file: File, *path: str, value: Any) -> File:
     return out
 
 
-def _fewer_rounds(file: File) -> Iterator[File]:
+def fewer_rounds(file: File) -> Iterator[File]:
     T = file["run"]["T"]
     for fewer in sorted({1, 2, 3, T // 10, T // 4, T // 2} - {0}):
         if fewer < T:
-            yield _changed(file, "run", "T", value=fewer)
+            yield changed(file, "run", "T", value=fewer)
 
 
-def _fewer_steps(file: File) -> Iterator[File]:
+def fewer_steps(file: File) -> Iterator[File]:
     for key in ("tau", "tau_u", "tau_v"):
         steps = file["algorithm"].get(key, 1)
         for fewer in sorted({1, steps // 2}):
             if 0 < fewer < steps:
-                yield _changed(file, "algorithm", key, value=fewer)
+                yield changed(file, "algorithm", key, value=fewer)
     algorithm = file["algorithm"]
     if "tau_u" in algorithm and algorithm["tau_u"] == algorithm.get("tau_v"):
         kept = {k: v for k, v in algorithm.items() if k not in ("tau_u", "tau_v")}
@@ -130,7 +138,7 @@ def _plainer(file: File) -> Iterator[File]:
         yield {k: v for k, v in file.items() if k != "noise"}
         for key in ("sigma_u", "sigma_v"):
             if file["noise"].get(key):
-                yield _changed(file, "noise", key, value=0.0)
+                yield changed(file, "noise", key, value=0.0)
         if "dependence" in file["noise"]:
             out = copy.deepcopy(file)
             del out["noise"]["dependence"]
@@ -144,22 +152,22 @@ def _plainer(file: File) -> Iterator[File]:
         for key in ("C", "a"):
             array = np.array(problem[key])
             if array.any():
-                yield _changed(file, "problem", key, value=np.zeros_like(array).tolist())
+                yield changed(file, "problem", key, value=np.zeros_like(array).tolist())
         for key in ("A", "B"):
             array = np.array(problem[key])
             plain = np.broadcast_to(np.eye(array.shape[1]), array.shape)
             if (array != plain).any():
-                yield _changed(file, "problem", key, value=plain.tolist())
+                yield changed(file, "problem", key, value=plain.tolist())
         for key in ("A", "B", "C"):
             array = np.array(problem[key])
             if (array != array[:1]).any():
-                yield _changed(file, "problem", key, value=np.repeat(array[:1], len(array), axis=0).tolist())
+                yield changed(file, "problem", key, value=np.repeat(array[:1], len(array), axis=0).tolist())
     for key in ("u", "v"):
         array = np.array(file["start"].get(key, []))
         if array.size and array.any():
-            yield _changed(file, "start", key, value=np.zeros_like(array).tolist())
+            yield changed(file, "start", key, value=np.zeros_like(array).tolist())
             if key == "v" and (array != array[:1]).any():
-                yield _changed(file, "start", key, value=np.repeat(array[:1], len(array), axis=0).tolist())
+                yield changed(file, "start", key, value=np.repeat(array[:1], len(array), axis=0).tolist())
 
 
 def _one_step_size(file: File) -> Iterator[File]:
@@ -174,9 +182,9 @@ def _one_step_size(file: File) -> Iterator[File]:
         yield {**file, "algorithm": kept | {"eta": algorithm[f"gamma_{block}"] * L * tau}}
 
 
-def _rounded(file: File) -> Iterator[File]:
+def rounded(file: File) -> Iterator[File]:
     """Rounder numbers: all of them, else of one table, else one kind of number."""
-    places = [("algorithm", k) for k in ("eta", "gamma_u", "gamma_v")]
+    places = [("algorithm", k) for k in ("eta", "gamma", "gamma_u", "gamma_v")]
     places += [("noise", k) for k in ("sigma_u", "sigma_v")] + [("start", k) for k in "uv"]
     places += [("verify", "parameters"), *(("problem", k) for k in file["problem"] if k != "family")]
     there = [(t, k) for t, k in places if k in file.get(t, {})]
@@ -244,13 +252,13 @@ def _sharp(file: File) -> Iterator[File]:
     yield {**file, "problem": table, "start": start}
 
 
-STEPS: tuple[Callable[[File], Iterator[File]], ...] = (
-    _fewer_rounds,
-    _fewer_steps,
+STEPS: tuple[Step, ...] = (
+    fewer_rounds,
+    fewer_steps,
     _fewer_clients,
     _fewer_dimensions,
     _plainer,
     _one_step_size,
-    _rounded,
+    rounded,
     _sharp,
 )

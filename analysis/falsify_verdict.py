@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 from analysis.check import Check, Result
 from analysis.exact import applies, exact_trace
 from analysis.inputs import of_experiment
+from analysis.statement_verify import method_of, verify_statements
 from analysis.theorems import Theorem
+from analysis.theorems.statement import Statement, StatementInputs
 from analysis.verdict import Verdict
-from analysis.verify import planned, resolve_step, verify, wants_a_posteriori
+from analysis.verify import fitting, resolve_step, verify, wants_a_posteriori
 from fedconv.config import settings_from
 from fedconv.run import run
 from problems.errors import InputError
 
 if TYPE_CHECKING:
-    from fedconv.config import Settings
+    from fedconv.config import AlgorithmSpec, Settings
 
 
 def verify_weakened(
@@ -35,35 +37,86 @@ def verify_weakened(
 
     Raises InputError where none of the file's theorems has it.
     """
-    plan = planned(settings, algorithms, theorems)
-    known = {one.key: [x.key for x in one.mutants] for _, chosen in plan for one in chosen}
-    weak = [
-        (spec, one.mutate(one.mutant(mutant)))
-        for spec, chosen in plan
-        for one in chosen
-        if isinstance(one, Theorem) and mutant in known[one.key]
-    ]
-    if not weak:
-        listed = "; ".join(f"{key} has {', '.join(keys) or 'none'}" for key, keys in known.items())
-        raise InputError(f"--mutant must be a mutant of a theorem of {settings.name}: {listed}; got {mutant!r}")
+    options: dict[str, Any] = {
+        "error": error if error is not None else settings.verify.error,
+        "max_replicates": max_replicates if max_replicates is not None else settings.verify.max_replicates,
+        "engine": settings.engine,
+        "workers": workers,
+        "spec": settings.spec,
+    }
+    weak = weakened(settings, mutant, algorithms, theorems)
     results: list[Result] = []
     for spec, one in weak:
+        options["checks"] = checks or len(weak)
+        if isinstance(one, Statement):
+            if settings.verify.parameters is not None:
+                raise InputError(
+                    f"verify.parameters must be left out for {spec.name}, whose theorems have no free parameters"
+                )
+            gamma = None
+            if spec.eta == "max":
+                gamma = one.largest_step(method_of(spec.name).before(settings.runnable(spec, 0.5)))
+                if not 0 < gamma < math.inf:
+                    raise InputError(
+                        f'algorithm.eta must be a number for {one.key}, which admits no largest step here; got "max"'
+                    )
+            results += verify_statements(settings.runnable(spec, gamma=gamma), [one], **options)
+            continue
         eta = spec.eta
         if isinstance(eta, str):
             eta = resolve_step(settings.experiment(spec, 0.1), one, eta, settings.verify.a_posteriori)
         results += verify(
             settings.experiment(spec, eta),
             [one],
-            error=error if error is not None else settings.verify.error,
-            checks=checks or len(weak),
-            max_replicates=max_replicates if max_replicates is not None else settings.verify.max_replicates,
             parameters=settings.verify.parameters,
             a_posteriori=settings.verify.a_posteriori,
-            engine=settings.engine,
-            workers=workers,
-            spec=settings.spec,
+            **options,
         )
     return results
+
+
+def weakened(
+    settings: Settings,
+    mutant: str,
+    algorithms: Iterable[str] | None = None,
+    theorems: Iterable[str] | None = None,
+) -> list[tuple[AlgorithmSpec, Theorem | Statement]]:
+    """(algorithm, weakened theorem) pairs of a file: the mutants of that name of the theorems that it asks for.
+
+    A statement may be weakened by leaving out a premise, so that the weakened one is about runs that it is not about.
+    Raises InputError where no theorem has the mutant.
+    """
+    chosen = settings.verify.theorems if theorems is None else tuple(theorems)
+    only = None if algorithms is None else tuple(algorithms)
+    found: list[tuple[AlgorithmSpec, Theorem | Statement]] = []
+    known: dict[str, list[str]] = {}
+    for spec in settings.algorithms:
+        if only is not None and spec.name not in only:
+            continue
+        asked = [one for one in fitting(spec.name) if chosen is None or one.key in chosen]
+        known |= {one.key: [x.key for x in one.mutants] for one in asked}
+        weak = [_mutated(one, mutant) for one in asked if mutant in known[one.key]]
+        if spec.method is not None:
+            trial = settings.runnable(spec, 0.5) if isinstance(spec.eta, str) else settings.runnable(spec)
+            inputs = method_of(spec.name).before(trial)
+            weak = [x for x in weak if isinstance(x, Statement) and is_about(x, inputs)]
+        found += [(spec, one) for one in weak]
+    if not found:
+        has = [f"{key} has {', '.join(keys) or 'none'}" for key, keys in known.items()]
+        listed = "; ".join(has) or "none is asked for"
+        raise InputError(f"--mutant must be a mutant of a theorem of {settings.name}: {listed}; got {mutant!r}")
+    return found
+
+
+def is_about(one: Statement, inputs: StatementInputs) -> bool:
+    """Whether a statement is about that kind of run and its premises hold."""
+    return one.fits(inputs) and all(premise.holds(inputs) for premise in one.premises)
+
+
+def _mutated(one: Theorem | Statement, mutant: str) -> Theorem | Statement:
+    if isinstance(one, Statement):
+        return one.mutate(one.mutant(mutant))
+    return one.mutate(one.mutant(mutant))
 
 
 def full_verdict(file: Mapping[str, Any], theorem: Theorem) -> Verdict:

@@ -31,9 +31,11 @@ class Method:
 @cache
 def methods() -> dict[str, Method]:
     """All registered methods, by the name of their algorithm."""
-    from analysis.theorems.ffgg import METHOD
+    from analysis.theorems.fedfomo import METHOD as FEDFOMO
+    from analysis.theorems.fedspa import METHOD as FEDSPA
+    from analysis.theorems.ffgg import METHOD as FFGG
 
-    return {m.name: m for m in (METHOD,)}
+    return {m.name: m for m in (FFGG, FEDSPA, FEDFOMO)}
 
 
 def statements() -> dict[str, Statement]:

@@ -96,9 +96,14 @@ def method_of(algorithm: str) -> Method:
     return found[algorithm]
 
 
-def fitting_statements(method: Method, inputs: Any) -> list[Statement]:
-    """The statements about that kind of run and problem: those whose premises hold (conditions on steps may fail)."""
-    return [s for s in method.statements.values() if s.fits(inputs) and all(p.holds(inputs) for p in s.premises)]
+def fitting_statements(method: Method, inputs: Any, *, any_premise: bool = False) -> list[Statement]:
+    """The statements about that kind of run and problem: those whose premises hold (conditions on steps may fail), or
+    all about that kind of run (``any_premise``)."""
+    return [
+        s
+        for s in method.statements.values()
+        if s.fits(inputs) and (any_premise or all(p.holds(inputs) for p in s.premises))
+    ]
 
 
 def _records(trace: xr.Dataset, one: Statement) -> bool:

@@ -302,13 +302,14 @@ def verify_settings(
     return results
 
 
-def about(settings: Settings, spec: AlgorithmSpec) -> list[Theorem | Statement]:
-    """The theorems about an algorithm of a file; of a method's, those about that kind of run."""
+def about(settings: Settings, spec: AlgorithmSpec, *, named: bool = False) -> list[Theorem | Statement]:
+    """The theorems about an algorithm of a file; of a method's, those about that kind of run, and unless they are
+    ``named`` only those whose premises hold."""
     if spec.method is None:
         return fitting(spec.name)
     trial = settings.runnable(spec, 0.5) if isinstance(spec.eta, str) else settings.runnable(spec)
     method = method_of(spec.name)
-    return [*fitting_statements(method, method.before(trial))]
+    return [*fitting_statements(method, method.before(trial), any_premise=named)]
 
 
 def _verify_method(
@@ -346,7 +347,7 @@ def planned(
     for spec in settings.algorithms:
         if only is not None and spec.name not in only:
             continue
-        fits = [t for t in about(settings, spec) if wanted is None or t in wanted]
+        fits = [t for t in about(settings, spec, named=names is not None) if wanted is None or t in wanted]
         if fits:
             plan.append((spec, fits))
     if not plan:

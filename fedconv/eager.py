@@ -16,6 +16,9 @@ from problems.noise import Noise, fill
 
 Level = str
 LEVELS = ("none", "stationarity", "proof")
+STATE = "state"
+"""A level of both engines besides LEVELS, for sweeps: what "stationarity" measures at (u^t, V^t), without the virtual
+full participation that FedAlt's theorems need. A trace never has it."""
 
 
 def simulate_block(
@@ -48,7 +51,7 @@ def simulate_block(
         after = algorithm.step(problem, state, cohort, drawn)
         if level != "none":
             everyone = Virtual(problem, algorithm, noise, streams, replicates, t, state, after, cohort, absent, drawn)
-            for key, values in everyone.measure(proof=level == "proof").items():
+            for key, values in everyone.measure(proof=level == "proof", virtually=level != STATE).items():
                 measured.setdefault(key, np.empty((R, T)))[:, t] = values.cpu().numpy()
         state = after
         if tick is not None:
@@ -141,8 +144,9 @@ class Virtual:
             problem, algorithm, noise, streams, replicates, t, absent.shape[1], absent=True
         )
 
-    def measure(self, proof: bool) -> dict[str, Tensor]:
-        """Scalars per replicate ``(R,)``; names and formulas in ``fedconv.trace.VARIABLES``."""
+    def measure(self, proof: bool, virtually: bool = True) -> dict[str, Tensor]:
+        """Scalars per replicate ``(R,)``; names and formulas in ``fedconv.trace.VARIABLES``. Not ``virtually``: only
+        those at (u^t, V^t)."""
         problem, state = self.problem, self.state
         clients = problem.everyone()
         u = state.u[:, None, :].expand(-1, problem.n, -1)
@@ -157,7 +161,7 @@ class Virtual:
         virtual: Tensor | None = None
         if proof:
             virtual, tallies = self._everyone()
-        elif self.algorithm.measured_at == "virtual":
+        elif virtually and self.algorithm.measured_at == "virtual":
             virtual = self._personal()
         at_virtual = gradient
         if virtual is not None and self.algorithm.measured_at == "virtual":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedconv.algorithms import Algorithm, FedAlt, FedAvg, FedSim, LocalOnly, State
-from fedconv.eager import LEVELS
+from fedconv.eager import LEVELS, STATE
 from fedconv.streams import Streams
 from problems.base import Problem
 from problems.errors import InputError
@@ -54,11 +54,12 @@ def simulate_block(
         raise InputError(f"engine 'fused' cannot run this: {refusal}")
     R, n, d_u, d_v = len(replicates), problem.n, problem.d_u, problem.d_v
     cohort = np.zeros((R, T, n), dtype=np.bool_)
-    depth = LEVELS.index(level)
+    depth = 1 if level == STATE else LEVELS.index(level)
+    virtual = depth >= 1 and level != STATE
     out = np.full((len(MEASURES), R, T), np.nan)
     F_final, u_final, v_final = np.empty(R), np.empty((R, d_u)), np.empty((R, n, d_v))
     box = kernels.fedsim if isinstance(algorithm, FedSim) else kernels.fedalt
-    setting = _setting(problem, algorithm, noise, depth)
+    setting = _setting(problem, algorithm, noise, depth, virtual)
     box(
         setting,
         kernels.scratch(setting, n, d_u, d_v),
@@ -76,12 +77,12 @@ def simulate_block(
     measured = {
         key: out[row]
         for row, (key, needs) in enumerate(MEASURES)
-        if needs <= depth and (algorithm.measured_at == "virtual" or "virtual" not in key)
+        if needs <= depth and ((virtual and algorithm.measured_at == "virtual") or "virtual" not in key)
     }
     return measured | {"cohort": cohort, "F_final": F_final, "u_final": u_final, "v_final": v_final}
 
 
-def _setting(problem: Problem, algorithm: Algorithm, noise: Noise, depth: int) -> Setting:
+def _setting(problem: Problem, algorithm: Algorithm, noise: Noise, depth: int, virtual: bool) -> Setting:
     from fedconv.fused_kernels import Setting
     from problems.lifted import prepare
 
@@ -105,4 +106,5 @@ def _setting(problem: Problem, algorithm: Algorithm, noise: Noise, depth: int) -
         scale_v=float(scale_v),
         common=common,
         level=depth,
+        virtual=virtual,
     )

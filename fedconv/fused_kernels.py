@@ -32,7 +32,8 @@ ABSENT_NOISE_U, ABSENT_NOISE_V = int(Cause.ABSENT_NOISE_U), int(Cause.ABSENT_NOI
 
 class Setting(NamedTuple):
     """Everything that stays fixed in a block: the problem's kernel, the algorithm, the noise, the level (0 none,
-    1 stationarity, 2 proof). ``common``: both blocks read the same draws (FedSim's fully correlated noise)."""
+    1 stationarity, 2 proof). ``common``: both blocks read the same draws (FedSim's fully correlated noise).
+    ``virtual``: FedAlt's virtual full participation is measured too (levels 1 and 2)."""
 
     code: int
     p: Any
@@ -48,6 +49,7 @@ class Setting(NamedTuple):
     scale_v: float
     common: bool
     level: int
+    virtual: bool
 
 
 class Scratch(NamedTuple):
@@ -268,8 +270,8 @@ def fedalt(s, b, keys, replicates, T, start_u, start_v, cohort, out, F_final, u_
 
     with v_i^{t+1} = v_{i,τ_v}; then u^{t+1} = (1/m) Σ_{i∈S} u_{i,τ_u} and v_i^{t+1} = v_i^t for i ∉ S.
 
-    Fills ``cohort (R, T, n)``, ``out (14, R, T)`` and the final values. Where something is measured, the absent
-    clients run their virtual steps with noise of their own.
+    Fills ``cohort (R, T, n)``, ``out (14, R, T)`` and the final values. Where something is measured at Ṽ^{t+1}, the
+    absent clients run their virtual steps with noise of their own.
     """
     n = b.order.size
     for r in range(replicates.size):
@@ -280,9 +282,10 @@ def fedalt(s, b, keys, replicates, T, start_u, start_v, cohort, out, F_final, u_
             drift_v = personal_phase(s, b, 0, s.m)
             drift_u = shared_phase(s, b, 0, s.m, b.y, b.z)
             if s.level >= 1:
+                measure_state(s, b, row)
+            if s.virtual:
                 draw_v(s, b, keys[ABSENT_NOISE_V], replicates[r], t, s.m, n)
                 drift_v += personal_phase(s, b, s.m, n)
-                measure_state(s, b, row)
                 measure_virtual(s, b, row)
             if s.level == 2:
                 draw_u(s, b, keys[ABSENT_NOISE_U], replicates[r], t, s.m, n)

@@ -62,6 +62,20 @@ METHODS: dict[str, Entry] = {
             "fedconv.ffgg.build:build",
             "gamma = eta/L_max, L_max the largest smoothness of a client's loss after fine-tuning",
         ),
+        Entry(
+            "fedspa",
+            "FedSpa (Huang et al. 2022): every client trains its own sparse model inside a mask that moves.",
+            ("masks", "fedspa"),
+            "fedconv.fedspa.build:build",
+            "gamma = eta/(L tau), L the smoothness of the clients' losses on the masks (frozen), or everywhere",
+        ),
+        Entry(
+            "fedfomo",
+            "FedFomo (Zhang et al. 2021): every client mixes the models of others by how much each lowers its loss.",
+            ("fedfomo", "privacy"),
+            "fedconv.fedfomo.build:build",
+            "gamma = eta/L, L the smoothness of the training losses in (u, v)",
+        ),
     )
 }
 SECTIONS: tuple[str, ...] = tuple(dict.fromkeys(s for m in METHODS.values() for s in m.sections))

@@ -28,6 +28,10 @@ class Cause(IntEnum):
     COPY_COHORT = 7
     COPY_NOISE_U = 8
     COPY_NOISE_V = 9
+    MASK = 10
+    EXPLORE = 11
+    PRIVACY = 12
+    PRIVACY_LOSS = 13
 
 
 class Streams:

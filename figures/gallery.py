@@ -50,6 +50,36 @@ FIGURES: dict[str, Entry] = {
         ),
         Entry("ffgg-asynchrony", "The same with a server that applies late gradients.", "figures.ffgg", "asynchrony"),
         Entry("ffgg-byzantine", "The same with clients that send what they like.", "figures.ffgg", "byzantine"),
+        Entry(
+            "communication",
+            "FedSpa and FedFomo beside FedAvg, FedAlt, FedSim and training alone: loss against bits sent.",
+            "figures.communication",
+            "data",
+        ),
+        Entry(
+            "fedfomo-weights",
+            "FedFomo's weights over rounds: whom clients listen to.",
+            "figures.fedfomo",
+            "weights",
+            "draw_weights",
+            "words_weights",
+        ),
+        Entry(
+            "fedfomo-clusters",
+            "When FedFomo's clients stop listening to another cluster, against the bound.",
+            "figures.fedfomo",
+            "recovery",
+            "draw_recovery",
+            "words_recovery",
+        ),
+        Entry(
+            "fedfomo-losses",
+            "FedFomo's personalized losses against training alone and FedAvg.",
+            "figures.fedfomo",
+            "losses",
+            "draw_losses",
+            "words_losses",
+        ),
     )
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from problems.errors import InputError
 
-PAPERS = ("pillutla2022", "mishchenko2023")
+PAPERS = ("pillutla2022", "mishchenko2023", "huang2022", "zhang2021")
 """Modules of this package, in the order of the report."""
 
 SIZES = ("quick", "full")

@@ -66,6 +66,13 @@ _GEMAN_MCCLURE = {
     "e": [[1.0, -0.2], [0.3, 0.6]],
     "nu": 0.5,
 }
+_TARGETS = {
+    "A": [[[1.0, 0.2], [0.2, 0.5]], [[0.5, 0.0], [0.0, 0.9]]],
+    "b": [[1.0, 0.0], [0.0, -1.0]],
+    "H": [[[1.0, 0.0], [0.0, 1.0]], [[0.3, 0.1], [0.1, -0.2]]],
+    "c": [[0.5, 0.0], [0.0, -1.0]],
+    "d_u": 1,
+}
 _REPRESENTATION = {
     "X": [[[1.0], [-0.5], [0.3]], [[0.4], [0.8], [-1.0]]],
     "y": [[0.5, -0.2, 0.4], [-0.3, -0.6, 0.5]],
@@ -263,6 +270,52 @@ FAMILIES: dict[str, Family] = {
             "exact; delta infinite",
             "problems.envelope_quadratic:saddle",
             ({"curvature": 1.0, "cross": 0.05, "mu_v": 0.01}, {"curvature": 1.0, "cross": 1.0, "mu_v": 0.4}),
+        ),
+        Family(
+            "clusters",
+            "Quadratic clients in clusters, trained on one centre and judged by another; distances dialled in exactly.",
+            "all exact",
+            "problems.clusters:build",
+            (
+                {"n": 4, "d_u": 0, "d_v": 2, "bias": 0.5},
+                {"n": 5, "groups": 3, "d_u": 2, "d_v": 1, "within": 0.3, "shift": 1, "curvature": 0.5, "seed": 1},
+                {"n": 3, "d_u": 2, "d_v": 0},
+            ),
+        ),
+        Family(
+            "quadratic_targets_arrays",
+            "Quadratic training losses (A, b) judged by quadratic target losses (H, c) with explicit arrays.",
+            "exact; delta infinite where clients couple differently",
+            "problems.targets:build_arrays",
+            (_TARGETS,),
+        ),
+        Family(
+            "cluster_samples",
+            "Clients in clusters with finite training and validation splits, also for differential privacy.",
+            "all exact",
+            "problems.clusters:build_samples",
+            ({"n": 4, "d_u": 0, "d_v": 2, "samples": 5, "validation": 3}, {"n": 3, "d_u": 1, "d_v": 1, "seed": 2}),
+        ),
+        Family(
+            "cluster_samples_arrays",
+            "The same with explicit samples X, Y and the population's c and variance.",
+            "all exact",
+            "problems.target_samples:build_arrays",
+            (
+                {
+                    "X": [[[0.0, 1.0], [1.0, 0.0]], [[2.0, 0.5], [1.0, -1.0]]],
+                    "Y": [[[0.0, 0.0]], [[1.0, 0.3]]],
+                    "c": [[0.1, 0.0], [1.0, 0.0]],
+                    "variance": [1.0, 1.0],
+                },
+            ),
+        ),
+        Family(
+            "double_well",
+            "Quadratic training losses judged by tilted double wells, where mixing good models can do harm.",
+            "all exact",
+            "problems.double_well:build",
+            ({"b": [[1.0, 0.0], [-1.0, 0.5]], "h": [[0.1, 0.0], [0.2, -0.1]], "d_u": 1},),
         ),
     )
 }

@@ -425,10 +425,10 @@ def test_algorithm_selects_over_files(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_suite_is_the_default(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from paper_checks import pillutla2022
+    import paper_checks
 
     sizes: list[str] = []
-    monkeypatch.setattr(pillutla2022, "suite", lambda size: (sizes.append(size), [DESCENT])[1])
+    monkeypatch.setattr(paper_checks, "suite", lambda size: (sizes.append(size), [DESCENT])[1])
     for arguments in ((), ("--suite", "full")):
         assert "descent" in ok(capsys, "verify", *arguments)[0]
     assert sizes == ["quick", "full"]

@@ -347,7 +347,7 @@ def test_interrupted(monkeypatch, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["FX"], "THEOREM must be one of FA, FA*, FS, FS*; got 'FX'"),
+        (["FX"], "THEOREM must be one of FA, FA*, FS, FS*, or one about ffgg as in `fedconv list theorems`; got 'FX'"),
         (["FA", "--mutant", "gap2"], "for theorem FA; got 'gap2'; did you mean 'gap1'?"),
         (["FA", "--budget", "0"], "--budget must be quick, full or a number of seconds > 0; got '0'"),
         (["FA", "--budget", "big"], "--budget must be quick, full or a number of seconds > 0; got 'big'"),

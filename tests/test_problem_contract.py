@@ -17,6 +17,7 @@ from torch import Tensor
 
 from problems import kernels
 from problems.base import Problem
+from problems.double_well import DoubleWell
 from problems.envelope_quadratic import EnvelopeQuadratic
 from problems.geman_mcclure import GemanMcClure
 from problems.huber import Huber
@@ -26,6 +27,8 @@ from problems.quadratic import Quadratic
 from problems.registry import FAMILIES, build_problem
 from problems.representation import Representation
 from problems.residuals import Residuals
+from problems.target_samples import SampleTargets
+from problems.targets import QuadraticTargets
 from problems.trigonometric import Trigonometric
 
 EXAMPLES = [
@@ -334,9 +337,18 @@ PER_CLIENT: dict[type[Problem], tuple[str, ...]] = {
     Huber: ("A", "c", "lam"),
     GemanMcClure: ("A", "c", "D", "B", "e"),
     Representation: ("X", "y"),
+    QuadraticTargets: ("A", "b", "H", "c"),
+    SampleTargets: ("X", "Y", "c", "variance"),
+    DoubleWell: ("b", "h"),
 }
 SHARED = {Trigonometric: ("a", "b", "kappa")}
-PLAIN = {GemanMcClure: ("nu",), Representation: ("features", "nu")}
+PLAIN = {
+    GemanMcClure: ("nu",),
+    Representation: ("features", "nu"),
+    QuadraticTargets: ("d_u",),
+    SampleTargets: ("curvature", "d_u"),
+    DoubleWell: ("curvature", "d_u"),
+}
 
 
 def with_clients(problem: Problem, chosen: list[int]) -> Problem:

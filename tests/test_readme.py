@@ -57,8 +57,9 @@ def test_there_are_commands_to_check() -> None:
 
 def test_the_figures_that_it_names_exist() -> None:
     named = re.findall(r"^fedconv figures ([\w -]+) --out", README, re.MULTILINE)
-    assert len(named) == 1
-    assert set(named[0].split()) <= set(FIGURES)
+    named += re.findall(r"`fedconv figures ([\w-]+)`", README)
+    assert len(named) == 2
+    assert set(" ".join(named).split()) <= set(FIGURES)
 
 
 def test_the_example_is_the_hand_written_file() -> None:
@@ -70,6 +71,16 @@ def test_the_python_example_runs(folder: Path) -> None:
     assert printed.startswith("FA holds 0.428\nFA* holds")
     assert "within the bound" in printed
     assert "S_{1} =" in printed
+
+
+def test_the_example_on_a_problem_of_ones_own_runs(folder: Path) -> None:
+    printed = python(folder, "-c", block("python", 1))
+    assert [line.split()[1] for line in printed.splitlines()] == ["holds"] * 4
+
+
+def test_the_sparse_example_is_accepted(folder: Path) -> None:
+    (folder / "sparse.toml").write_text(block("toml", 2))
+    assert "15 verdicts: 15 holds" in python(folder, "-m", "fedconv", "verify", "sparse.toml")
 
 
 def test_every_command_of_the_table_exists(folder: Path) -> None:

@@ -31,6 +31,7 @@ from analysis.theorems.ffgg_measured import (
     PL,
     R_0,
     REACH,
+    ROUNDED,
     STRONG,
     G,
     L,
@@ -297,7 +298,12 @@ _PREMISES_F = (CONVEX, OVERPERSONALIZED, STRONG, PL, KNOWN_W)
 FFGG_3F = claim(
     "FFGG-3f",
     "partial participation, overpersonalized and strongly convex: the distance",
-    {**_RATE_S, lhs: DIST.symbol, rhs: r**T * R_0.symbol**2, floor: distance_floor(sp.sqrt(r**T) * R_0.symbol)},
+    {
+        **_RATE_S,
+        lhs: DIST.symbol,
+        rhs: r**T * R_0.symbol**2,
+        floor: distance_floor(sp.sqrt(sp.Abs(r) ** T) * R_0.symbol) + ROUNDED * R_0.symbol**2,
+    },
     DIST,
     R_0,
     conditions=(_HALF_S,),
@@ -312,7 +318,7 @@ DIST_BEFORE = measured(
 FFGG_3F_STEP = claim(
     "FFGG-3f-step",
     "partial participation, overpersonalized and strongly convex: the distance in the last round",
-    {**_RATE_S, lhs: DIST.symbol, rhs: r * DIST_BEFORE.symbol, floor: 8 * noise_w**2},
+    {**_RATE_S, lhs: DIST.symbol, rhs: r * DIST_BEFORE.symbol, floor: 8 * noise_w**2 + ROUNDED * DIST_BEFORE.symbol},
     DIST,
     DIST_BEFORE,
     conditions=(_HALF_S,),

@@ -24,6 +24,7 @@ from analysis.theorems.ffgg_measured import (
     PL,
     R_0,
     REACH,
+    ROUNDED,
     L,
     L_theta,
     L_uv,
@@ -125,7 +126,7 @@ SLOPE = claim(
 FFGG_4A = claim(
     "FFGG-4a",
     "inexact fine-tuning, nonconvex",
-    {**_A, rhs: 2 * DESCENT.symbol / (gamma * T) + BIAS_MEAN.symbol},
+    {**_A, rhs: 2 * DESCENT.symbol / (gamma * T) + BIAS_MEAN.symbol, floor: _A[floor] + ROUNDED * BIAS_MEAN.symbol},
     GRADIENTS,
     DESCENT,
     BIAS_MEAN,

@@ -55,6 +55,7 @@ def of_trace(trace: xr.Dataset) -> StatementInputs:
         float(trace["F"].values[0, 0]),
         float(np.linalg.norm(start)),
         math.sqrt(float(trace["dist_sq"].values[0, 0])) if "dist_sq" in trace else None,
+        float(np.abs(trace["v_start"].values).max(initial=0.0)) * math.sqrt(trace.sizes.get("personal", 0)),
     )
     if found.flags.get("attack") == "mimic":
         f = int(found.values["f"])
@@ -78,6 +79,7 @@ def of_experiment(experiment: Runnable) -> StatementInputs:
         float(honest.mean_envelope(w)),
         float(torch.linalg.vector_norm(w)),
         None if nearest is None else float(torch.linalg.vector_norm(w - nearest)),
+        float(experiment.start.v.abs().max()) * math.sqrt(problem.d_v) if problem.d_v else 0.0,
     )
     if found.flags.get("attack") == "mimic":
         found.flags["two_worlds"] = two_worlds(honest, problem.n - honest.n, w)
@@ -115,8 +117,10 @@ def statement_inputs(
     F_start: float,
     w_start: float,
     R_0: float | None,
+    theta_start: float = 0.0,
 ) -> StatementInputs:
-    """The theorems' inputs from plain data. ``F_start`` = F(w^0), ``w_start`` = ‖w^0‖, ``R_0`` = ‖w^0 − w★‖ or None.
+    """The theorems' inputs from plain data. ``F_start`` = F(w^0), ``w_start`` = ‖w^0‖, ``R_0`` = ‖w^0 − w★‖ or None,
+    ``theta_start``: a bound of the first θ's norms, which inexact fine-tuning starts from.
 
     With Byzantine clients the constants are those of the honest. noise, noise_w, noise_g: rounding errors of a
     difference of F, of a distance to w★ and of ‖∇F‖.
@@ -132,7 +136,8 @@ def statement_inputs(
         "tau_max": float((algorithm.get("asynchrony") or {}).get("tau_max", 0)),
         "f": float(f),
     }
-    values |= _noise(constants, F_start, w_start, R_0)
+    inexact = algorithm["fine_tuning"]["mode"] != "exact"
+    values |= _noise(constants, F_start, w_start, R_0, theta_start if inexact else 0.0)
     flags: dict[str, Any] = {
         "kind": _kind(algorithm, shape["n"]),
         "fine_tuning": algorithm["fine_tuning"]["mode"],
@@ -164,7 +169,9 @@ def _numbers(constants: EnvelopeConstants) -> dict[str, float]:
     return out | {"inf_mean": float(np.mean(constants.inf_m))}
 
 
-def _noise(constants: EnvelopeConstants, F_start: float, w_start: float, R_0: float | None) -> dict[str, float]:
+def _noise(
+    constants: EnvelopeConstants, F_start: float, w_start: float, R_0: float | None, theta: float
+) -> dict[str, float]:
     L, L_max, mu, F_star = constants.L_block.value, constants.L_max.value, constants.mu.value, constants.F_star.value
     condition = min(L_max / mu, WORST_CONDITION) if mu > 0 else WORST_CONDITION
     size = w_start + (R_0 or 0.0) + (math.sqrt(2 * (abs(F_start) + abs(F_star)) / L) if L > 0 else 0.0)
@@ -172,7 +179,7 @@ def _noise(constants: EnvelopeConstants, F_start: float, w_start: float, R_0: fl
     return {
         "noise": ROUNDING * (abs(F_start) + abs(F_star)) + L_max * shift**2,
         "noise_w": shift,
-        "noise_g": SLOPE * max(L, L_max) * size,
+        "noise_g": SLOPE * (max(L, L_max) * size + (constants.L_uv.value * theta if theta > 0 else 0.0)),
     }
 
 

@@ -27,6 +27,7 @@ from analysis.theorems.ffgg_measured import (
     L_max,
     about,
     claim,
+    contracted_floor,
     distance_floor,
     each,
     gamma,
@@ -113,7 +114,11 @@ FFGG_5A = claim(
         _NOT_OVER,
     ),
 )
-_D = {lhs: DIST.symbol, rhs: r**T * R_0.symbol**2, floor: distance_floor(sp.sqrt(sp.Abs(r) ** T) * R_0.symbol)}
+_D = {
+    lhs: DIST.symbol,
+    rhs: r**T * R_0.symbol**2,
+    floor: contracted_floor(r, R_0.symbol),
+}
 FFGG_5A_RATE = claim(
     "FFGG-5a-rate",
     "local steps, overpersonalized and strongly convex: the distance",

@@ -24,6 +24,9 @@ noise_w, noise_g = symbol("noise_w"), symbol("noise_g")
 """Rounding errors of a distance to w★ and of ‖∇F‖; ``noise`` is that of a difference of F."""
 
 GRADIENT_FLOOR: sp.Expr = noise_g**2
+
+ROUNDED = sp.Rational(1, 10**13)
+"""Share of what a bound cancels or contracts up to which a difference is rounding."""
 GAP_FLOOR: sp.Expr = 2 * noise
 
 REACH = Condition("γL", gamma * L)
@@ -114,6 +117,11 @@ def _flag(name: str, sentence: str) -> Premise:
 def positive(name: str, sentence: str) -> Premise:
     """The input ``name`` must be positive."""
     return Premise(name, sentence, lambda inputs: inputs.values[name] > 0)
+
+
+def contracted_floor(rate: sp.Expr, start: sp.Expr) -> sp.Expr:
+    """Rounding of rate^T ‖start‖², where the rate itself may be 0 up to rounding."""
+    return distance_floor(sp.sqrt(sp.Abs(rate) ** symbol("T")) * start) + ROUNDED * start**2
 
 
 def finite(name: str, sentence: str) -> Premise:

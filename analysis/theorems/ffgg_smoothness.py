@@ -116,7 +116,7 @@ FFGG_1D = claim(
     "∇F_m is L_m-Lipschitz with L_m = ‖P_mA_m‖² for least squares",
     {lhs: RATIO.symbol, rhs: L_max},
     RATIO,
-    premises=(QUADRATIC,),
+    premises=(QUADRATIC, CONVEX),
     step=None,
     mutants=(Weakened("L", "every ∇F_m is as smooth as ∇F", {rhs: L}),),
 )
@@ -129,7 +129,7 @@ FFGG_2B = claim(
     "the gap is F★ less the mean of the clients' own minima",
     {lhs: F_star - inf_mean, rhs: G, floor: GAP_FLOOR + sp.Abs(F_star) * 1e-11},
     kind="equality",
-    premises=(QUADRATIC, KNOWN_F),
+    premises=(QUADRATIC, KNOWN_F, finite("G", "G is not known")),
     step=None,
     source="definition: derived in this project, after Mishchenko et al. 2023's overpersonalized problems",
     mutants=(Weakened("F_star", "the gap is F★ (q_m replaced by P_mc_m)", {rhs: F_star}),),

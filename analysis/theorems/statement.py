@@ -181,7 +181,8 @@ class Statement:
     def largest_step(self, inputs: StatementInputs) -> float:
         """The largest step size that every condition admits (∞ where none binds), by bisection to 1e-12 relative.
 
-        A condition that does not know the step, or asks for what only a run can tell, takes no part.
+        A condition that does not know the step, asks for what only a run can tell, or bounds the step from below, takes
+        no part.
         """
         if self.step is None:
             raise InputError(f"theorem {self.key} has no step size to choose")
@@ -190,11 +191,16 @@ class Statement:
         arguments = [sorted(str(s) for s in left.free_symbols) for left in lefts]
         functions = [sp.lambdify(list(map(symbol, a)), e, "numpy") for a, e in zip(arguments, lefts, strict=True)]
 
-        def admissible(gamma: float) -> bool:
+        def at(gamma: float) -> list[float]:
             values = {k: np.float64(x) for k, x in inputs.values.items()} | {str(self.step): np.float64(gamma)}
             with np.errstate(all="ignore"):
-                found = [float(f(*(values[k] for k in a))) for f, a in zip(functions, arguments, strict=True)]
-            return all(x < 1 if k.strict else x <= 1 for x, k in zip(found, mine, strict=True))
+                return [float(f(*(values[k] for k in a))) for f, a in zip(functions, arguments, strict=True)]
+
+        above = [not a < b for a, b in zip(at(2e-6), at(1e-6), strict=True)]
+
+        def admissible(gamma: float) -> bool:
+            lefts = zip(at(gamma), mine, above, strict=True)
+            return all((x < 1 if k.strict else x <= 1) for x, k, rises in lefts if rises)
 
         low, high = 0.0, 1.0
         while admissible(high):

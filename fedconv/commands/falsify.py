@@ -7,14 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analysis.falsify import BUDGETS, Finding, falsify
+from analysis.falsify import BUDGETS, Finding, falsify, most_candidates
 from analysis.theorems import THEOREMS, Theorem
+from analysis.theorems.ffgg import STATEMENTS
+from analysis.theorems.statement import Statement
 from fedconv.commands.console import note, number, progress
 from fedconv.config import dump_toml
 from fedconv.schema import suggestion
 from problems.errors import InputError
 
-ORDER = ("problem", "noise", "start", "algorithm", "run", "verify")
+ORDER = ("problem", "noise", "start", "algorithm", "fine_tuning", "async", "byzantine", "run", "verify")
 
 
 def falsify_theorem(key: str, *, mutant: str | None, budget: str, seed: int, out: Path | None) -> int:
@@ -29,7 +31,7 @@ def falsify_theorem(key: str, *, mutant: str | None, budget: str, seed: int, out
     label = key if mutant is None else f"{key}:{mutant}"
     started = time.monotonic()
     with progress() as bar:
-        task = bar.add_task(label, total=BUDGETS[effort] if isinstance(effort, str) else effort)
+        task = bar.add_task(label, total=most_candidates(theorem, effort) if isinstance(effort, str) else effort)
 
         def tick(tried: int, best: float) -> None:
             done = tried if isinstance(effort, str) else min(time.monotonic() - started, effort)
@@ -87,14 +89,18 @@ def document(found: Finding, label: str, search: str, mutant: str | None, out: P
     return "\n".join(header) + "\n\n" + dump_toml(file)
 
 
-def _theorem(key: str) -> Theorem:
-    if key not in THEOREMS:
-        hint = suggestion(key, tuple(THEOREMS))
-        raise InputError(f"THEOREM must be one of {', '.join(THEOREMS)}; got {key!r}" + (f"; {hint}" if hint else ""))
-    return THEOREMS[key]
+def _theorem(key: str) -> Theorem | Statement:
+    known: dict[str, Theorem | Statement] = {**THEOREMS, **STATEMENTS}
+    if key not in known:
+        hint = suggestion(key, tuple(known))
+        raise InputError(
+            f"THEOREM must be one of {', '.join(THEOREMS)}, or one about ffgg as in `fedconv list theorems`;"
+            f" got {key!r}" + (f"; {hint}" if hint else "")
+        )
+    return known[key]
 
 
-def _check_mutant(theorem: Theorem, mutant: str | None) -> None:
+def _check_mutant(theorem: Theorem | Statement, mutant: str | None) -> None:
     known = tuple(x.key for x in theorem.mutants)
     if mutant is not None and mutant not in known:
         hint = suggestion(mutant, known)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fedconv.commands.console import number, stdout
 from fedconv.store import load
+from fedconv.sweep.jobs import is_sweep
 from fedconv.trace import VARIABLES, read
 from problems.base import Constants
 from problems.errors import InputError
@@ -24,6 +25,10 @@ def show_store(path: Path) -> int:
     """Print provenance, constants with their grades, and each measure's mean in the first and the last round."""
     if not path.exists() and path.with_name(f"{path.name}.partial").exists():
         raise InputError(f"{path} is not finished: run the same `fedconv run` again to continue {path.name}.partial")
+    if is_sweep(path):
+        from fedconv.commands.show_sweep import show_sweep  # it needs more than a trace does
+
+        return show_sweep(path)
     trace = load(path)
     try:
         tables = (provenance_table(trace, str(path)), constants_table(trace), measures_table(trace))

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.check import Result
-from analysis.falsify_verdict import verify_weakened
+from analysis.falsify_verdict import verify_weakened, weakened
 from analysis.statement_verify import fitting_statements, method_of
 from analysis.theorems import THEOREMS, Theorem
 from analysis.theorems.statement import Statement
@@ -73,7 +73,11 @@ def verify_files(
     others = [file for file in files if file not in stores]
     if mutant is not None and (stores or out is not None):
         raise InputError("--mutant must be left out for a store and with --out; give problem files")
-    jobs, checks = restrict(load_jobs(others, suite) if others or not files else [], runs, algorithms, theorems)
+    jobs = load_jobs(others, suite) if others or not files else []
+    if mutant is None:
+        jobs, checks = restrict(jobs, runs, algorithms, theorems)
+    else:
+        checks = _weakened(jobs, mutant, algorithms, theorems)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
@@ -224,6 +228,19 @@ def restrict(
         have = sorted(have | {read(trace, "algorithm")["name"] for _, trace in runs})
         raise InputError(f"nothing to verify with {' '.join(wanted)}; the algorithms here are {', '.join(have)}")
     return kept, checks
+
+
+def _weakened(
+    jobs: list[tuple[str, Settings]], mutant: str, algorithms: Sequence[str] | None, theorems: Sequence[str] | None
+) -> int:
+    """How many verdicts on weakened theorems the jobs ask for."""
+    count = 0
+    for where, settings in jobs:
+        try:
+            count += len(weakened(settings, mutant, algorithms, theorems))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+    return count
 
 
 def _known(where: str, key: str) -> None:

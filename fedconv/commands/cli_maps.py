@@ -1,0 +1,171 @@
+"""The commands about many runs and regimes: sweep, regimes, advise, explore.
+
+Options and help alone; what a command does is imported when it is called.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+class Dependence(StrEnum):
+    """How the u and v noise of one FedSim step depend on each other."""
+
+    independent = "independent"
+    full = "full"
+
+
+class Cluster(StrEnum):
+    """Dask clusters that ``fedconv sweep`` can start."""
+
+    local = "local"
+
+
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A problem file (TOML) with a table [sweep].")],
+    out: Annotated[Path, typer.Option(metavar="STORE", help="The store to write: a folder, say sweep.")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes (default: all cores). The numbers do not depend on it.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on the dask cluster of this scheduler.")
+    ] = None,
+    cluster: Annotated[
+        Cluster | None, typer.Option(help="Run on a dask cluster that is started for it on this machine.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try jobs that failed again.")] = False,
+) -> int:
+    """Run a grid of problem files: every cell, algorithm and step over the same random numbers, into one store.
+
+    The table `[sweep]` gives arrays for keys of the file, `"noise.sigma_v" = [0.1, 0.5]`; the grid is their product.
+    `"algorithm.eta" = [0.01, 0.1, "best"]` compares steps: numbers, or the *best* or largest (*max*) step of the first
+    theorem in `[verify]` about the algorithm (FA* or FS* if the file names none).
+
+    Whatever stops it (Ctrl-C, kill -9), the same command continues in STORE and gives bit for bit what an uninterrupted
+    sweep gives. Jobs that fail keep their error, which `fedconv show STORE` prints. --scheduler and --cluster need the
+    extra: pip install 'fedconv[cluster]'.
+
+    Exit status: 0 all jobs are done, 1 some failed, 2 bad input.
+    """
+    from fedconv.commands.sweep import sweep_file
+
+    return sweep_file(
+        file,
+        out,
+        workers=workers,
+        scheduler=scheduler,
+        cluster="local" if cluster else None,
+        retry_failed=retry_failed,
+    )
+
+
+@app.command()
+def regimes(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="A file with [sweep], or a store of `fedconv sweep` (default: map W2)."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The default map with 8 x 8 cells and fewer steps.")] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")] = Path("regimes"),
+    dependence: Annotated[
+        Dependence | None,
+        typer.Option(help="Of the u and v noise in one FedSim step (default: the file's, else independent)."),
+    ] = None,
+    error: Annotated[float, typer.Option(help="One-sided error of all cells of a comparison together.")] = 0.01,
+    formats: Annotated[str, typer.Option("--format", metavar="F,F", help="Some of pdf, svg, png.")] = "svg,png",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes (default: all cores). The numbers do not depend on it.")
+    ] = None,
+) -> int:
+    """Map where FedAlt beats FedSim, and how often theory names the winner.
+
+    In each cell of a sweep the stationarity of both algorithms is compared by a paired test, each at its best step (the
+    first half of the replicates chooses it, the second compares) and each at the best step of FA* or FS*. The map shows
+    the winner and the effect size, and over them the frontiers of five predictors: the constant-free condition, the
+    tuned conditions of FA/FS and of FA*/FS*, and their least bounds at T.
+
+    The default map W2 has 20 x 20 cells of (sigma_v, m), 8 steps and the theorem's, 32 replicates, T = 500. The sweep
+    is kept in DIR/sweep, where the same command continues whatever stopped it. A FILE sweeps two or more keys with
+    numbers; `"noise.dependence" = ["independent", "full"]` or any further key makes further rows. "full" is a positive
+    correlation (the same draws in both blocks); no noise law has a negative one.
+
+    Exit status: 0 the map is complete, 1 some jobs failed, 2 bad input.
+    """
+    from fedconv.commands.regimes import regimes_file
+
+    return regimes_file(
+        file,
+        out,
+        quick=quick,
+        dependence=dependence.value if dependence else None,
+        error=error,
+        formats=formats,
+        workers=workers,
+    )
+
+
+@app.command()
+def advise(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="A TOML file of constants, `L_u = 1.0` and so on; options go before it."),
+    ] = None,
+    L_u: Annotated[float | None, typer.Option("--L-u", help="Smoothness of F_i in u.")] = None,
+    L_v: Annotated[float | None, typer.Option("--L-v", help="Smoothness of F_i in v_i.")] = None,
+    chi: Annotated[float | None, typer.Option("--chi", help="Cross-sensitivity max(L_uv, L_vu)/sqrt(L_u L_v).")] = None,
+    sigma_u: Annotated[float | None, typer.Option("--sigma-u", help="Deviation of the noise on grad_u F_i.")] = None,
+    sigma_v: Annotated[float | None, typer.Option("--sigma-v", help="Deviation of the noise on grad_v F_i.")] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option("--delta", help="Diversity: mean |grad_u F_i - grad_u F|^2 <= delta^2 + rho^2 |grad_u F|^2."),
+    ] = None,
+    rho: Annotated[float | None, typer.Option("--rho", help="See --delta.")] = None,
+    n: Annotated[int | None, typer.Option("--n", help="Clients.")] = None,
+    gap0: Annotated[float | None, typer.Option("--gap0", help="F(u^0,V^0) - F*, or an upper bound of it.")] = None,
+    T: Annotated[int | None, typer.Option("--T", help="The budget in rounds.")] = None,
+    communication: Annotated[
+        int | None, typer.Option("--communication", help="The budget in numbers sent in all (needs --d-u).")
+    ] = None,
+    d_u: Annotated[int | None, typer.Option("--d-u", help="Size of u: a round sends 2 m d_u numbers.")] = None,
+    m: Annotated[int | None, typer.Option("--m", help="Clients in a round, where fixed.")] = None,
+    tau: Annotated[int | None, typer.Option("--tau", help="Local steps, where fixed.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")] = False,
+) -> int:
+    """Choose algorithm, step size, cohort and local steps for given constants and a budget.
+
+    FA, FA*, FS and FS* each choose m, tau (of 1 to 50) and eta with the least guarantee, of those within 1 % the one
+    with the least local work. Advised is the least guarantee of all; *agreed*, *disputed* or *tied* says how sure the
+    choice of the algorithm is, from five comparisons of bounds. Bounds are upper bounds: `fedconv regimes` measures.
+    """
+    from fedconv.commands.advise import give_advice
+
+    options = {
+        "L_u": L_u, "L_v": L_v, "chi": chi, "sigma_u": sigma_u, "sigma_v": sigma_v, "delta": delta, "rho": rho, "n": n,
+        "gap0": gap0, "T": T, "communication": communication, "d_u": d_u, "m": m, "tau": tau,
+    }  # fmt: skip
+    return give_advice(file, options, as_json)
+
+
+@app.command()
+def explore(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write, say page.html.")],
+    store: Annotated[
+        Path | None, typer.Argument(metavar="[STORE]", help="A sweep of `fedconv sweep`, to be drawn over the map.")
+    ] = None,
+) -> int:
+    """Write the bounds as one interactive page (needs the extra: pip install 'fedconv[explorer]').
+
+    Sliders for the constants move the bounds over the step and over T, and the frontiers between FedAlt and FedSim:
+    the paper's, those of the tuned constants, and those of the least bounds at T. The page works offline, and its
+    address holds its state.
+    """
+    from fedconv.commands.explore import write_page
+
+    return write_page(store, out)

@@ -1,0 +1,14 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+WORKERS = "Blocks of replicates computed side by side (default: all cores). The numbers do not depend on it."
+Algorithms = Annotated[
+    list[str] | None,
+    typer.Option("--algorithm", metavar="NAME", help="Only this algorithm of the file (may be given several times)."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help=WORKERS)]

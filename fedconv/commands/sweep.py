@@ -1,0 +1,133 @@
+"""``fedconv sweep``: a grid of problem files into one store, resumable."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.theorems import THEOREMS, theorem
+from analysis.verify import bounds, resolve_step
+from fedconv.commands import Interrupted
+from fedconv.commands.console import cores, note, progress
+from fedconv.sweep.grid import Grid, check_cells, grid_from, read_sweep_file
+from fedconv.sweep.runner import Resolve, resolved, run_pending
+from fedconv.sweep.store import opened
+from fedconv.sweep.work import cell_settings
+from problems.errors import InputError
+
+
+def sweep_file(
+    file: Path,
+    out: Path,
+    *,
+    workers: int | None,
+    scheduler: str | None,
+    cluster: Literal["local"] | None,
+    retry_failed: bool,
+) -> int:
+    """Sweep a file into a store; see ``fedconv sweep --help``. Returns 1 where jobs have failed, else 0."""
+    if scheduler is not None and cluster is not None:
+        raise InputError("--cluster must be left out with --scheduler; got both")
+    if scheduler is not None and workers is not None:
+        raise InputError("--workers must be left out with --scheduler, whose cluster has workers of its own; got both")
+    return sweep_mapping(
+        read_sweep_file(file),
+        str(file),
+        out,
+        workers=workers or cores(),
+        scheduler=scheduler,
+        cluster=cluster,
+        retry_failed=retry_failed,
+    )
+
+
+def theorem_step(spec: str, algorithm: str, wish: str) -> float:
+    """η for "best" or "max" of the theorem in ``verify.theorems`` about the algorithm, else of FA* or FS*.
+
+    spec: a cell's problem file as JSON. Raises InputError where no theorem is about the algorithm, or none of its
+    steps is admissible.
+    """
+    settings = cell_settings(spec)
+    fits = bounds(algorithm)
+    if settings.verify.theorems is not None:
+        named = [theorem(key) for key in settings.verify.theorems if key in THEOREMS]
+        fits = [t for t in named if t in fits][:1]
+    if not fits:
+        raise InputError(f'algorithm.eta: "{wish}" needs a theorem about {algorithm} in verify.theorems')
+    one = next(a for a in settings.algorithms if a.name == algorithm)
+    return resolve_step(settings.experiment(one, 0.1), fits[-1], wish, settings.verify.a_posteriori)
+
+
+def sweep_mapping(
+    mapping: dict[str, Any],
+    where: str,
+    out: Path,
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    cluster: Literal["local"] | None = None,
+    retry_failed: bool = False,
+    resolve: Resolve = theorem_step,
+) -> int:
+    """The same for a file's content; ``resolve`` gives η for "best" and "max"."""
+
+    def plan() -> tuple[Grid, np.ndarray]:
+        return _plan(mapping, where, workers, resolve)
+
+    try:
+        with opened(out, mapping, plan) as sweep:
+            before = sweep.table.counts()
+            if retry_failed:
+                sweep.table.reopen_failed()
+            todo = len(sweep.table.pending())
+            if todo == 0 and before["failed"] == 0:
+                note(f"{out} is finished already: nothing to do")
+                return 0
+            try:
+                with progress() as bar:
+                    task = bar.add_task("jobs", total=sweep.table.count, completed=sweep.table.count - todo)
+                    run_pending(
+                        sweep,
+                        workers=workers,
+                        scheduler=scheduler,
+                        cluster=cluster,
+                        progress=lambda count: bar.advance(task, count),
+                    )
+            except KeyboardInterrupt:
+                done = sweep.table.counts()["done"]
+                raise Interrupted(
+                    f"interrupted: {done} of {sweep.table.count} jobs are kept in {out}; the same command continues"
+                    " there"
+                ) from None
+            return _summary(out, sweep.table.counts(), sweep.grid)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted before the first job; nothing is kept in {out}") from None
+
+
+def _plan(mapping: dict[str, Any], where: str, workers: int, resolve: Resolve) -> tuple[Grid, np.ndarray]:
+    grid = grid_from(mapping, where)
+    words = sum(isinstance(eta, str) for eta in grid.etas)
+    with progress() as bar:
+        cells = math.prod(grid.cells)
+        task = bar.add_task("cells checked", total=cells)
+        check_cells(grid, where, lambda: bar.advance(task))
+        wanted = cells * len(grid.algorithms) * words
+        if wanted:
+            task = bar.add_task("theorems' steps", total=wanted)
+        try:
+            return grid, resolved(grid, resolve, workers, lambda: bar.advance(task))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
+
+def _summary(out: Path, counts: dict[str, int], grid: Grid) -> int:
+    cells = math.prod(grid.cells)
+    shape = f"{cells} {'cell' if cells == 1 else 'cells'}, {len(grid.algorithms)} algorithms, {len(grid.etas)} steps"
+    note(f"{out}: {counts['done']} of {sum(counts.values())} jobs done ({shape}, {grid.replicates} replicates)")
+    if counts["failed"]:
+        note(f"{counts['failed']} jobs failed: `fedconv show {out}` tells why, --retry-failed tries them again")
+        return 1
+    return 0

@@ -1,0 +1,87 @@
+"""Which models a client downloads: the largest affinities, and now and then a random one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fedconv.streams import Cause, Streams
+from problems.jit import njit
+from problems.xoshiro import uniform
+
+NONE, OWN, EXPLOIT, EXPLORE = range(4)
+"""Where a candidate comes from: it is none, the own trained model, the largest affinity, or chance."""
+
+
+class Choice(NamedTuple):
+    """``clients (R, k, 1 + M)``: whose models are candidates, the own one first, −1 for an empty slot; ``origin``
+    shaped alike."""
+
+    clients: np.ndarray
+    origin: np.ndarray
+
+
+def choose(
+    streams: Streams,
+    replicates: np.ndarray,
+    t: int,
+    cohort: np.ndarray,
+    uploaded: np.ndarray,
+    affinity: np.ndarray,
+    slots: int,
+    rate: float,
+) -> Choice:
+    """Candidates of the clients ``cohort (R, k)``, M = ``slots``; ``uploaded (R, n)``, ``affinity (R, n, n)``.
+
+    A client without an upload of its own gets no candidate. Slot by slot one of the uploaded models of others not yet
+    chosen: with probability ``rate`` each as likely, else the largest affinity (ties to the smaller number). Two
+    uniform numbers are drawn for every slot, used or not. Where all uploaded models are chosen anyhow nothing is
+    explored.
+    """
+    R, k = cohort.shape
+    clients = np.full((R, k, 1 + slots), -1, dtype=np.int64)
+    origin = np.zeros((R, k, 1 + slots), dtype=np.int8)
+    states = streams.states(Cause.EXPLORE, replicates, t)
+    taken = np.empty(uploaded.shape[1], dtype=np.bool_)
+    _choose(states, cohort, uploaded, np.ascontiguousarray(affinity), rate, clients, origin, taken)
+    return Choice(clients, origin)
+
+
+@njit()
+def _choose(states, cohort, uploaded, affinity, rate, clients, origin, taken):
+    R, k, width = clients.shape
+    n = uploaded.shape[1]
+    for r in range(R):
+        for c in range(k):
+            i = cohort[r, c]
+            left = 0
+            for j in range(n):
+                taken[j] = j == i or not uploaded[r, j]
+                if not taken[j]:
+                    left += 1
+            everything = left <= width - 1
+            ready = uploaded[r, i]
+            if ready:
+                clients[r, c, 0], origin[r, c, 0] = i, 1
+            for slot in range(1, width):
+                coin, pick = uniform(states[r]), uniform(states[r])
+                if not ready or left == 0:
+                    continue
+                explore = coin < rate and not everything
+                best = -1
+                wanted = min(int(pick * left), left - 1)
+                for j in range(n):
+                    if taken[j]:
+                        continue
+                    if explore:
+                        if wanted == 0:
+                            best = j
+                            break
+                        wanted -= 1
+                    elif best < 0 or affinity[r, i, j] > affinity[r, i, best]:
+                        best = j
+                taken[best] = True
+                left -= 1
+                clients[r, c, slot] = best
+                origin[r, c, slot] = 3 if explore else 2

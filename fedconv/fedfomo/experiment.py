@@ -1,0 +1,119 @@
+"""An experiment with FedFomo: everything that fixes its runs except how many replicates are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedconv.algorithms.base import State
+from fedconv.fedfomo import record, simulate
+from fedconv.fedfomo.judge import Judge
+from fedconv.fedfomo.method import FedFomo
+from fedconv.fedspa.whole import smoothness
+from fedconv.ffgg.checks import integer, one_of
+from fedconv.run import ENGINES
+from fedconv.streams import Streams
+from problems.base import Constant, Problem
+from problems.errors import InputError
+from problems.noise import Noise
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+SILENT = Noise(law="zero")
+
+
+@dataclass(frozen=True)
+class FedFomoExperiment:
+    """FedFomo on whole models θ = (u, v), one for each client, T rounds from ``start``.
+
+    ``start``: u ``(d_u,)`` and v ``(n, d_v)``; client i begins with θ_i = (u, v_i). ``noise``: of the training
+    gradients, σ_u on their u part, σ_v on their v part. A ``fedconv.run.Runnable``.
+    """
+
+    problem: Problem
+    algorithm: FedFomo
+    start: State
+    T: int
+    noise: Noise = SILENT
+    seed: int = 0
+    name: str = "experiment"
+
+    def __post_init__(self) -> None:
+        integer("run.T", self.T, 1)
+        problem, start = self.problem, self.start
+        self.algorithm.check(problem)
+        if start.u.shape != (problem.d_u,) or start.v.shape != (problem.n, problem.d_v):
+            raise InputError(
+                f"the start must have u of shape ({problem.d_u},) and V of shape ({problem.n}, {problem.d_v});"
+                f" got {tuple(start.u.shape)} and {tuple(start.v.shape)}"
+            )
+        if start.u.dtype != torch.float64 or start.v.dtype != torch.float64:
+            raise InputError(f"the start must be of type float64; got u {start.u.dtype} and V {start.v.dtype}")
+        if not (torch.isfinite(start.u).all() and torch.isfinite(start.v).all()):
+            raise InputError("the start must be finite; got NaN or inf")
+        for block, d in (("u", problem.d_u), ("v", problem.d_v)):
+            sigma = getattr(self.noise, f"sigma_{block}")
+            if sigma > 0 and d == 0:
+                raise InputError(f"noise.sigma_{block} must be 0 where d_{block} = 0; got {sigma}")
+            if sigma > 0 and self.algorithm.privacy is not None:
+                raise InputError(
+                    f"noise.sigma_{block} must be 0 with [privacy], which adds noise of its own; got {sigma}"
+                )
+        Streams(self.seed)
+
+    @property
+    def deterministic(self) -> bool:
+        """True where every replicate gives the same numbers: no noise, everybody takes part, nothing to explore."""
+        method, n = self.algorithm, self.problem.n
+        explores = method.epsilon > method.decay and method.fetched(n) < n - 1 and method.fetched(n) > 0
+        return self.noise.silent and method.m == n and method.privacy is None and not explores
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The clients' target losses."""
+        return Judge(self.problem, self.algorithm.assignment(self.problem.n))
+
+    @cached_property
+    def models(self) -> Tensor:
+        """θ_i^0 of every client, ``(n, d)``."""
+        return torch.cat([self.start.u.expand(self.problem.n, -1), self.start.v], dim=1)
+
+    @cached_property
+    def L(self) -> Constant:
+        """Smoothness of the training losses in θ = (u, v)."""
+        return smoothness(self.problem)
+
+    def with_eta(self, eta: float) -> FedFomoExperiment:
+        """The same experiment with γ = η/L. Raises InputError where L is not positive and finite."""
+        L = self.L.value
+        if not 0 < L < float("inf"):
+            raise InputError(
+                f"algorithm.eta must be left out, and gamma given, where no L with 0 < L < inf is known; got {eta:g}"
+            )
+        return replace(self, algorithm=replace(self.algorithm, gamma=eta / L))
+
+    def choose(self, engine: str) -> tuple[str, str]:
+        """(engine, reason): always torch. Raises InputError for another wish."""
+        one_of("engine", engine, ENGINES)
+        if engine == "fused":
+            raise InputError("engine 'fused' cannot run this experiment: FedFomo has no compiled kernel")
+        return "eager", "requested" if engine == "eager" else "FedFomo has no compiled kernel"
+
+    def block(self, streams: Streams, replicates: np.ndarray, level: str, engine: str) -> dict[str, np.ndarray]:
+        """Arrays by name (``fedconv.fedfomo.record.VARIABLES``) for some replicates, the same whatever the block."""
+        return simulate.simulate_block(
+            self.problem, self.algorithm, self.noise, self.models, self.T, streams, replicates, level
+        )
+
+    def assemble(self, blocks: list[dict[str, np.ndarray]], first: int, attrs: dict[str, Any]) -> xr.Dataset:
+        return record.assemble(self, blocks, first, attrs)
+
+    def provenance(self) -> dict[str, Any]:
+        return record.provenance(self)

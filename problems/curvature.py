@@ -1,0 +1,146 @@
+"""Norms of Hessian blocks at given points, by Lanczos' method on Hessian-vector products."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import vjp
+
+from problems.base import Problem
+
+STEPS = 24
+"""Lanczos steps (fewer where the block is smaller: then the norm is exact up to rounding)."""
+
+Gradient = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class BlockNorms:
+    """‖∇²_uuF_i‖, ‖∇²_vvF_i‖, ‖∇²_uvF_i‖ per point and client ``(..., k)``; lower bounds, from inside.
+
+    ``share_u, share_v, share_uv``: with probability 1 − error for each entry, the norm is at most the entry divided by
+    its share (1 where the method ran to the end).
+    """
+
+    L_u: Tensor
+    L_v: Tensor
+    L_uv: Tensor
+    share_u: float
+    share_v: float
+    share_uv: float
+    differences: bool
+
+
+def block_norms(
+    problem: Problem, u: Tensor, v: Tensor, clients: Tensor | None = None, *, steps: int = STEPS, error: float = 1e-6,
+    seed: int = 0,
+) -> BlockNorms:  # fmt: skip
+    """Norms of the Hessian blocks of every client at u ``(..., k, d_u)``, v ``(..., k, d_v)`` (default: all clients).
+
+    Lanczos on M^T M with a random start, M the block: products are derivatives of ``grad_u`` and ``grad_v``
+    (``torch.func.vjp``); where these do not agree with central differences, central differences are used, to about
+    1e-6 relative. Upper limits by Kuczyński and Woźniakowski (1992), Theorem 4.2: after k steps
+    θ ≥ (1 − ε) λ_max(M^T M) fails with probability at most 1.648 √d exp(−√ε (2k − 1)).
+    """
+    clients = problem.everyone() if clients is None else clients
+    shape = torch.broadcast_shapes(u.shape[:-1], v.shape[:-1], clients.shape)
+    u, v = u.expand(*shape, problem.d_u), v.expand(*shape, problem.d_v)
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    d_u, d_v = problem.d_u, problem.d_v
+
+    functions: dict[str, tuple[Gradient, Tensor]] = {
+        "uu": (lambda x: problem.grad_u(x, v, clients), u),
+        "vv": (lambda x: problem.grad_v(u, x, clients), v),
+        "uv": (lambda x: problem.grad_u(u, x, clients), v),
+        "vu": (lambda x: problem.grad_v(x, v, clients), u),
+    }
+
+    def draw(d: int) -> Tensor:
+        return torch.from_numpy(rng.standard_normal((*shape, d))).to(u.device)
+
+    sizes = {"u": d_u, "v": d_v}
+    there = [key for key in functions if all(sizes[block] for block in key)]
+    pulls = {key: _pull(*functions[key]) for key in there}
+    differences = not all(_agree(*functions[key], pulls[key[::-1]], draw(sizes[key[1]])) for key in there)
+    zero = torch.zeros(shape, dtype=torch.float64, device=u.device)
+
+    def push(key: str, x: Tensor) -> Tensor:
+        """∇²_{ab}F_i x for key "ab"; the Hessian is symmetric, so that ∇_bF's pull-back to a does it."""
+        pull = pulls[key[::-1]]
+        return _central(*functions[key], x) if differences or pull is None else pull(x)
+
+    def norm(first: str, second: str, d: int, other: int) -> tuple[Tensor, float]:
+        if d == 0 or other == 0:
+            return zero, 1.0
+        k = min(steps, d)
+        return _lanczos(lambda x: push(second, push(first, x)), draw(d), k), 1.0 if k == d else _share(d, k, error)
+
+    L_u, share_u = norm("uu", "uu", d_u, d_u)
+    L_v, share_v = norm("vv", "vv", d_v, d_v)
+    L_uv, share_uv = norm("uv", "vu", d_v, d_u) if d_v <= d_u else norm("vu", "uv", d_u, d_v)
+    return BlockNorms(L_u, L_v, L_uv, share_u, share_v, share_uv, differences)
+
+
+def _pull(f: Gradient, at: Tensor) -> Gradient | None:
+    """x ↦ Jᵀx with J the derivative of f, or None where torch.func cannot differentiate f."""
+    try:
+        back: Any = vjp(f, at.contiguous())[1]
+    except (RuntimeError, NotImplementedError):
+        return None
+    return lambda x: back(x)[0].detach()
+
+
+def _central(f: Gradient, at: Tensor, x: Tensor) -> Tensor:
+    """(f(at + hx) − f(at − hx))/(2h) with ‖hx‖ = 1e-5 (1 + ‖at‖)."""
+    h = 1e-5 * (1 + at.norm(dim=-1, keepdim=True)) / x.norm(dim=-1, keepdim=True).clamp(min=1e-300)
+    return (f(at + h * x) - f(at - h * x)) / (2 * h)
+
+
+def _agree(f: Gradient, at: Tensor, pull: Gradient | None, x: Tensor) -> bool:
+    """Whether derivatives are those that differences see (a loop of torch.autograd has none)."""
+    if pull is None:
+        return False
+    try:
+        derived = pull(x)
+    except (RuntimeError, NotImplementedError):
+        return False
+    central = _central(f, at, x)
+    return float((derived - central).norm()) <= 1e-3 * float(central.norm()) + 1e-9
+
+
+def _lanczos(apply: Gradient, start: Tensor, k: int) -> Tensor:
+    """√θ, θ the largest Ritz value of ``apply`` (positive semidefinite) after k steps; fully reorthogonalised."""
+    q = start / start.norm(dim=-1, keepdim=True)
+    basis, diagonal, beside = [q], [], []
+    for j in range(k):
+        w = apply(basis[j])
+        diagonal.append((w * basis[j]).sum(-1))
+        if j == k - 1:
+            break
+        scale = w.norm(dim=-1, keepdim=True)
+        for _ in range(2):
+            for b in basis:
+                w = w - (w * b).sum(-1, keepdim=True) * b
+        length = w.norm(dim=-1, keepdim=True)
+        alive = length > 1e-12 * scale
+        basis.append(torch.where(alive, w / length.clamp(min=1e-300), 0.0))
+        beside.append(torch.where(alive, length, 0.0)[..., 0])
+    T = torch.diag_embed(torch.stack(diagonal, -1))
+    if beside:
+        off = torch.stack(beside, -1)
+        T = T + torch.diag_embed(off, offset=1) + torch.diag_embed(off, offset=-1)
+    if not torch.isfinite(T).all():
+        return torch.full(T.shape[:-2], math.inf, dtype=torch.float64, device=T.device)
+    return torch.linalg.eigvalsh(T)[..., -1].clamp(min=0.0).sqrt()
+
+
+def _share(d: int, k: int, error: float) -> float:
+    """√(1 − ε): the found norm is at least this share of the true one, but for probability ``error``."""
+    root = math.log(1.648 * math.sqrt(d) / error) / (2 * k - 1)
+    return math.sqrt(max(0.0, 1.0 - root * root))

@@ -1,0 +1,308 @@
+"""Any torch module as a problem with a personal part: clients with data of unequal size, one architecture, any loss."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from problems.base import Constant, Constants, Problem, check_array
+from problems.client_rows import Rows, stack
+from problems.curvature import block_norms
+from problems.errors import InputError
+from problems.split import Personal, check_module, personal_names
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+GATHERED = 20_000_000
+"""Numbers of clients' data that are copied side by side at once; larger batches are cut."""
+
+
+def cross_entropy(scores: Tensor, y: Tensor) -> Tensor:
+    """−log softmax(scores)_y for scores ``(rows, classes)`` and integers y ``(rows,)``: ``(rows,)``."""
+    return -torch.log_softmax(scores, -1).gather(-1, y[:, None])[:, 0]
+
+
+def squared(outputs: Tensor, y: Tensor) -> Tensor:
+    """½‖output − y‖² for outputs and y of one shape ``(rows, ...)``: ``(rows,)``."""
+    return 0.5 * (outputs - y).square().reshape(y.shape[0], -1).sum(-1)
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "squared": squared}
+
+
+class ModuleProblem(Problem):
+    """F_i(u, v_i) = ω_i ((1/N_i) Σ_r loss(model_{u,v_i}(x_ir), y_ir) + (ν/2)‖(u, v_i)‖²), any torch module.
+
+    clients: for each client a pair (X_i ``(N_i, ...)``, y_i ``(N_i, ...)``) of tensors or a ``Dataset`` of such rows;
+    sizes may differ. F = (1/n) Σ_i F_i. weights: numbers ≥ 0, then ω_i = n weight_i / Σ weights; left out, ω_i = 1, so
+    that every *client* counts the same, however many rows it has.
+    personal: the parameters that make up v (glob patterns or beginnings of their names, or a predicate on a name); the
+    others make up u, in the module's order. Parameters with ``requires_grad = False`` and buffers are constants.
+    loss: "cross_entropy", "squared" or a function of (outputs, y) that gives one number a row ``(rows,)``; for such a
+    function ``lower_bound`` states a number below F (0 for the two named losses).
+
+    The module is copied, in float64 and in evaluation mode; a module handed over in training mode with dropout or batch
+    norm is refused, as F must be a function of (u, V) alone. Clients and replicates are vectorised by ``torch.func``;
+    where ``vmap`` cannot take the module, or gives other numbers than one client after another on its own rows does,
+    ``vectorised`` is False, ``refusal`` says why, and a plain loop computes.
+
+    All constants are *estimated* at the module's own parameters (``analysis.estimate`` does better, along a run).
+    """
+
+    family: ClassVar[str] = "module"
+
+    def __init__(
+        self,
+        module: nn.Module,
+        clients: Sequence[Any],
+        *,
+        personal: Personal = (),
+        loss: str | Loss = "cross_entropy",
+        weights: Sequence[float] | None = None,
+        nu: float = 0.0,
+        lower_bound: float | None = None,
+    ) -> None:
+        if isinstance(loss, str) and loss not in LOSSES:
+            raise InputError(f"loss must be a function or one of {', '.join(LOSSES)}; got {loss!r}")
+        if not (0 <= nu < float("inf")):
+            raise InputError(f"nu must be a finite number >= 0; got {nu}")
+        if not isinstance(loss, str) and lower_bound is None:
+            raise InputError("lower_bound must state a number below F (0 if the loss is never negative); got None")
+        self.loss: Loss = LOSSES[loss] if isinstance(loss, str) else loss
+        self.classes = loss == "cross_entropy"
+        self.nu, self.lower_bound = float(nu), 0.0 if lower_bound is None else float(lower_bound)
+        check_module(module)
+        self.module = copy.deepcopy(module).double().eval()
+        named = {k: p for k, p in self.module.named_parameters() if p.requires_grad}
+        if not named:
+            raise InputError("module must have a parameter that requires a gradient; got none")
+        mine = personal_names(list(named), personal)
+        self.names_u, self.names_v = [k for k in named if k not in mine], [k for k in named if k in mine]
+        self.shapes = {k: tuple(p.shape) for k, p in named.items()}
+        self.d_u = sum(named[k].numel() for k in self.names_u)
+        self.d_v = sum(named[k].numel() for k in self.names_v)
+        none = torch.zeros(0, dtype=torch.float64)
+        self._u = torch.cat([none, *(named[k].detach().reshape(-1).cpu() for k in self.names_u)])
+        self._v = torch.cat([none, *(named[k].detach().reshape(-1).cpu() for k in self.names_v)])
+        self.module.requires_grad_(False)
+        self.rows = stack(clients, self.classes)
+        self.n = self.rows.n
+        self.weights = _weights(weights, self.n)
+        self._lock = threading.Lock()
+        self.module.to(self.rows.X.device)
+        self._u, self._v = self._u.to(self.device), self._v.to(self.device)
+        self.weights = self.weights.to(self.device)
+        self.vectorised, self.refusal = True, ""
+        self._probe()
+
+    # ---- the contract ---------------------------------------------------------------------------------------
+
+    def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        return self._mapped("value", u, v, clients)
+
+    def grad_u(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        return self._mapped("u", u, v, clients)
+
+    def grad_v(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
+        return self._mapped("v", u, v, clients)
+
+    def to(self, device: torch.device | str) -> ModuleProblem:
+        out = copy.copy(self)
+        vars(out).pop("constants", None)
+        out.module = copy.deepcopy(self.module).to(device)
+        out.rows, out.weights = self.rows.to(device), self.weights.to(device)
+        out._u, out._v = self._u.to(device), self._v.to(device)
+        out._lock = threading.Lock()
+        return out
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.X.device
+
+    def start(self) -> tuple[Tensor, Tensor]:
+        """The module's own parameters: u ``(d_u,)`` and V ``(n, d_v)``, the same for all clients."""
+        return self._u.clone(), self._v.expand(self.n, -1).clone()
+
+    def with_constants(self, constants: Constants) -> ModuleProblem:
+        """The same problem with these constants, as estimated along a run."""
+        out = copy.copy(self)
+        vars(out)["constants"] = constants
+        return out
+
+    def _constants(self) -> Constants:
+        u, v = self.start()
+        spread = u.expand(self.n, -1)
+        found = block_norms(self, spread, v)
+        each = self.grad_u(spread, v, self.everyone())
+        delta = float((each - each.mean(0)).square().sum(-1).mean().sqrt())
+        at = "at the module's own parameters"
+
+        def known(value: float) -> Constant:
+            return Constant(value, "estimated", at)
+
+        L_u, L_v, cross = (float(x.max()) for x in (found.L_u, found.L_v, found.L_uv))
+        return Constants(
+            known(L_u), known(L_v), known(cross), known(cross), known(delta), Constant(0.0, "estimated", at),
+            Constant(self.lower_bound, "upper", "stated lower bound"),
+        )  # fmt: skip
+
+    # ---- mini-batches ---------------------------------------------------------------------------------------
+
+    def batch_grad_u(self, u: Tensor, v: Tensor, clients: Tensor, draws: Tensor) -> Tensor:
+        """∇_u of the loss over b rows of each client, ``(..., k, d_u)``: the row ⌊N_i x⌋ for each uniform number x in
+        (0, 1) of ``draws (..., k, b)``, so with replacement: unbiased, with E‖ξ‖² = (variance of one row)/b."""
+        return self._mapped("u", u, v, clients, draws)
+
+    def batch_grad_v(self, u: Tensor, v: Tensor, clients: Tensor, draws: Tensor) -> Tensor:
+        """The same for ∇_v, ``(..., k, d_v)``."""
+        return self._mapped("v", u, v, clients, draws)
+
+    def row_variance(self, u: Tensor, v: Tensor, clients: Tensor) -> tuple[Tensor, Tensor]:
+        """((1/N_i) Σ_r ‖∇_uF_i(row r) − ∇_uF_i‖², the same for v), both ``(..., k)``: b times σ_u² and σ_v² at this
+        point for batches of b rows."""
+        squares = []
+        for block, mean in (("u", self.grad_u(u, v, clients)), ("v", self.grad_v(u, v, clients))):
+            total = torch.zeros(mean.shape[:-1], dtype=torch.float64, device=self.device)
+            sizes = self.rows.sizes[clients].expand(total.shape)
+            for r in range(int(self.rows.sizes.max())):
+                here = (torch.where(r < sizes, r + 0.5, 0.5) / sizes)[..., None]
+                one = self._mapped(block, u, v, clients, here)
+                total = total + torch.where(r < sizes, (one - mean).square().sum(-1), 0.0)
+            squares.append(total / sizes)
+        return squares[0], squares[1]
+
+    # ---- the model ------------------------------------------------------------------------------------------
+
+    def outputs(self, u: Tensor, v: Tensor, X: Tensor) -> Tensor:
+        """What the module with parameters u ``(d_u,)``, v ``(d_v,)`` gives at X ``(rows, ...)``."""
+        with self._lock, torch.no_grad():
+            return self._call(u, v, X.double() if X.is_floating_point() else X)
+
+    def accuracy(self, u: Tensor, v: Tensor, clients: Sequence[Any] | None = None) -> Tensor:
+        """Share of rows whose class each client's model u ``(d_u,)`` or ``(n, d_u)``, V ``(n, d_v)`` puts first,
+        ``(n,)``; on the problem's own rows or on other ones (one entry a client)."""
+        if not self.classes:
+            raise InputError("accuracy needs the loss 'cross_entropy'; this problem has another")
+        rows = self.rows if clients is None else stack(clients, True).to(self.device)
+        if rows.n != self.n:
+            raise InputError(f"clients must hold an entry for each of the n = {self.n} clients; got {rows.n}")
+        each = u.expand(self.n, self.d_u)
+        shares = []
+        for i in range(self.n):
+            X, y = rows.of(i)
+            shares.append((self.outputs(each[i], v[i], X).argmax(-1) == y).double().mean())
+        return torch.stack(shares)
+
+    def _call(self, u: Tensor, v: Tensor, X: Tensor) -> Tensor:
+        named: dict[str, Tensor] = {}
+        for vector, names in ((u, self.names_u), (v, self.names_v)):
+            sizes = [int(torch.Size(self.shapes[k]).numel()) for k in names]
+            parts = torch.split(vector, sizes) if names else ()
+            named |= {k: p.reshape(self.shapes[k]) for k, p in zip(names, parts, strict=True)}
+        return functional_call(self.module, named, (X,))
+
+    def _one(self, u: Tensor, v: Tensor, X: Tensor, y: Tensor, share: Tensor, weight: Tensor) -> Tensor:
+        """ω (Σ_r share_r loss_r + (ν/2)‖(u, v)‖²) of one client."""
+        data = (share * self.loss(self._call(u, v, X), y)).sum()
+        return weight * (data + 0.5 * self.nu * (u.square().sum() + v.square().sum()))
+
+    def _mapped(self, what: str, u: Tensor, v: Tensor, clients: Tensor, draws: Tensor | None = None) -> Tensor:
+        """F_i ("value") or its gradient in "u" or "v" for every client of the batch, on all rows or on drawn ones.
+        Under a lock: a module holds one set of parameters at a time."""
+        lead = () if draws is None else draws.shape[:-1]
+        shape = torch.broadcast_shapes(u.shape[:-1], v.shape[:-1], clients.shape, lead)
+        count = shape.numel()
+        us, vs = (x.expand(*shape, d).reshape(count, d) for x, d in ((u, self.d_u), (v, self.d_v)))
+        if count == 0:
+            return torch.zeros(
+                (*shape, *({"value": (), "u": (self.d_u,), "v": (self.d_v,)}[what])),
+                dtype=torch.float64,
+                device=u.device,
+            )
+        which = clients.expand(shape).reshape(count)
+        picked = None if draws is None else draws.expand(*shape, draws.shape[-1]).reshape(count, draws.shape[-1])
+        with self._lock:
+            out = (self._vectorised if self.vectorised else self._looped)(what, us, vs, which, picked)
+        return out.reshape(*shape, *out.shape[1:])
+
+    def _vectorised(self, what: str, u: Tensor, v: Tensor, which: Tensor, draws: Tensor | None) -> Tensor:
+        one = {"value": self._one, "u": grad(self._one, 0), "v": grad(self._one, 1)}[what]
+        width = max(1, self.rows.X[0].numel() if draws is None else draws.shape[1] * self.rows.X[0, 0].numel())
+        step = max(1, GATHERED // width)
+        parts = []
+        for a in range(0, max(1, len(which)), step):
+            here = which[a : a + step]
+            X, y, share = self.rows.gather(here, None if draws is None else draws[a : a + step])
+            parts.append(vmap(one)(u[a : a + step], v[a : a + step], X, y, share, self.weights[here]))
+        return torch.cat(parts)
+
+    def _looped(self, what: str, u: Tensor, v: Tensor, which: Tensor, draws: Tensor | None) -> Tensor:
+        """One client after another on its own rows, by torch.autograd."""
+        parts = []
+        for j, i in enumerate(which.tolist()):
+            X, y = self.rows.of(i, None if draws is None else draws[j])
+            share = torch.full((len(X),), 1.0 / len(X), dtype=torch.float64, device=X.device)
+            points = {"u": u[j].detach(), "v": v[j].detach()}
+            if what == "value":
+                parts.append(self._one(points["u"], points["v"], X, y, share, self.weights[i]))
+                continue
+            points[what] = points[what].clone().requires_grad_()
+            with torch.enable_grad():
+                out = self._one(points["u"], points["v"], X, y, share, self.weights[i])
+                slope = torch.autograd.grad(out, points[what], allow_unused=True)[0] if out.requires_grad else None
+            parts.append(torch.zeros_like(points[what]) if slope is None else slope)
+        return torch.stack(parts)
+
+    def _probe(self) -> None:
+        """Check the loss and the buffers once, and compare vmap with the loop at the module's own parameters."""
+        before = {k: b.clone() for k, b in self.module.named_buffers()}
+        X, y = self.rows.of(0)
+        try:
+            outputs = self._call(self._u, self._v, X)
+            losses = self.loss(outputs, y)
+            first_row = self._call(self._u, self._v, X[:1])
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(
+                f"module and loss must take rows of X {tuple(X.shape)} and y {tuple(y.shape)}; torch says: {first}"
+            ) from error
+        if outputs.shape[:1] != X.shape[:1] or not torch.allclose(outputs[:1], first_row, rtol=1e-9, atol=1e-12):
+            raise InputError("module must treat each row by itself; the first row's output depends on the other rows")
+        if losses.shape != (len(X),):
+            raise InputError(f"loss must give one number a row, ({len(X)},); got shape {tuple(losses.shape)}")
+        changed = [k for k, b in self.module.named_buffers() if not torch.equal(b, before[k])]
+        if changed:
+            raise InputError(f"module must leave its buffers alone in evaluation mode; it changes {', '.join(changed)}")
+        sizes = self.rows.sizes
+        which = torch.stack([sizes.argmin(), sizes.argmax()])
+        u, v = self._u.expand(2, -1), self._v.expand(2, -1)
+        for what in ("value", "u", "v"):
+            plain = self._looped(what, u, v, which, None)
+            try:
+                fast = self._vectorised(what, u, v, which, None)
+            except (RuntimeError, ValueError, NotImplementedError) as error:
+                self.vectorised = False
+                self.refusal = f"vmap cannot take this module: {str(error).strip().splitlines()[0]}"
+                return
+            if not torch.allclose(fast, plain, rtol=1e-9, atol=1e-12):
+                self.vectorised = False
+                self.refusal = f"vmap gives another {what} than one client after another on its own rows does"
+                return
+
+
+def _weights(weights: Iterable[float] | None, n: int) -> Tensor:
+    """ω ``(n,)`` with mean 1."""
+    if weights is None:
+        return torch.ones(n, dtype=torch.float64)
+    given = check_array("weights", list(weights), (n,))
+    if (given < 0).any() or not given.sum() > 0:
+        raise InputError(f"weights must be numbers >= 0 that are not all 0; got {given.tolist()}")
+    return torch.from_numpy(given * (n / given.sum()))
+
+
+__all__ = ["LOSSES", "Loss", "ModuleProblem", "Rows", "cross_entropy", "squared"]

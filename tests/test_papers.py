@@ -1,0 +1,39 @@
+"""The papers' suites: every problem file is accepted, and every theorem is checked by some file."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from analysis.verify import known, planned
+from fedconv.config import settings_from
+from paper_checks import PAPERS, suite
+from problems.errors import InputError
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_file_of_a_paper_is_accepted_and_about_something(paper: str) -> None:
+    specs = importlib.import_module(f"paper_checks.{paper}").suite("quick")
+    names = [spec["name"] for spec in specs]
+    assert len(set(names)) == len(names)
+    assert all(planned(settings_from(spec, spec["name"])) for spec in specs)
+
+
+def test_every_theorem_is_checked_by_the_quick_suite() -> None:
+    checked = set()
+    for spec in suite("quick"):
+        checked |= {t.key for _, chosen in planned(settings_from(spec, spec["name"])) for t in chosen}
+    assert checked == set(known())
+
+
+def test_the_full_suite_contains_the_quick_one() -> None:
+    quick, full = ([spec["name"] for spec in suite(size)] for size in ("quick", "full"))
+    assert full[: len(quick)] != full
+    assert set(quick) <= set(full)
+    assert len(set(full)) == len(full)
+
+
+def test_an_unknown_size_is_refused() -> None:
+    with pytest.raises(InputError, match="a suite is one of quick, full; got 'huge'"):
+        suite("huge")

@@ -17,7 +17,7 @@ from analysis.inputs import Inputs, of_experiment
 from analysis.least import Least, least
 from analysis.theorems import THEOREMS
 from analysis.theorems.regime import COMPARISONS
-from fedconv.config import settings_from
+from fedconv.config import built_once, settings_from
 from problems.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def cells_of(grid: Grid, where: str) -> Cells:
     Raises InputError for a cell that cannot be built, and where blocks come and go between cells.
     """
     found: list[Inputs] = []
+    build = built_once()
     for cell in grid.cell_indices():
-        settings = settings_from(grid.spec(cell), f"{where} with {grid.where(cell)}")
+        settings = settings_from(grid.spec(cell), f"{where} with {grid.where(cell)}", build)
         one = next((a for a in settings.algorithms if a.name == "fedsim"), settings.algorithms[0])
         found.append(of_experiment(settings.experiment(one, 0.1)))
     blocks = {one.blocks for one in found}

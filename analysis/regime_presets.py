@@ -22,7 +22,6 @@ from analysis.least import Least
 from analysis.predictors import PAIRS
 from analysis.regimes import ALGORITHMS
 from fedconv.sweep.grid import ALGORITHM, ETA, WORDS, Grid
-from fedconv.sweep.runner import Resolve
 from problems.errors import InputError
 
 STEPS = tuple(float(f"{x:.3g}") for x in np.geomspace(0.003, 3.0, 8))
@@ -111,14 +110,12 @@ def _flat(table: Mapping[str, Any], head: str = "") -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Lookup:
-    """η of the least guarantee of FA* or FS*, found for all cells at once, by cell and algorithm; ``otherwise`` is
-    asked for every other step."""
+    """η of the least guarantee of FA* or FS*, found for all cells at once, by cell and algorithm."""
 
     found: Mapping[tuple[str, str], float]
-    otherwise: Resolve
 
     @classmethod
-    def of(cls, grid: Grid, best: Mapping[str, Least], otherwise: Resolve) -> Lookup:
+    def of(cls, grid: Grid, best: Mapping[str, Least]) -> Lookup:
         theorems = dict(zip(ALGORITHMS, PAIRS["FA*/FS*"], strict=True))
         out = {}
         for i, cell in enumerate(grid.cell_indices()):
@@ -126,15 +123,13 @@ class Lookup:
             for name in grid.algorithms:
                 if name in theorems and math.isfinite(best[theorems[name]].guarantee[i]):
                     out[key, name] = float(best[theorems[name]].eta[i])
-        return cls(out, otherwise)
+        return cls(out)
 
-    def __call__(self, spec: str, algorithm: str, wish: str) -> float:
-        """η of a wish (see :data:`fedconv.sweep.runner.Resolve`)."""
-        named = json.loads(spec).get("verify", {}).get("theorems") is not None
-        key = (_digest(spec), algorithm)
-        if wish == "best" and not named and key in self.found:
-            return self.found[key]
-        return self.otherwise(spec, algorithm, wish)
+    def __call__(self, spec: str, algorithm: str, wish: str) -> float | None:
+        """η of "best", where the cell names no theorem of its own (see :data:`fedconv.sweep.runner.Known`)."""
+        if wish != "best" or json.loads(spec).get("verify", {}).get("theorems") is not None:
+            return None
+        return self.found.get((_digest(spec), algorithm))
 
 
 def _digest(spec: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,10 @@ from problems.errors import InputError
 from problems.noise import Noise
 from problems.registry import build_problem
 
-__all__ = ["AlgorithmSpec", "Settings", "VerifySpec", "dump_toml", "load_settings", "settings_from"]
+__all__ = ["AlgorithmSpec", "Settings", "VerifySpec", "built_once", "dump_toml", "load_settings", "settings_from"]
+
+Build = Callable[[dict[str, Any]], Problem]
+"""The table [problem] of a file -> the problem. Raises InputError."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +138,12 @@ def load_settings(path: Path | str) -> Settings:
     return settings_from(mapping, where)
 
 
-def settings_from(mapping: Mapping[str, Any], where: str) -> Settings:
+def settings_from(mapping: Mapping[str, Any], where: str, build: Build | None = None) -> Settings:
     """Settings from a file's content as plain data; ``where`` names it in errors, and the settings if they have no
-    name of their own."""
+    name of their own. ``build`` makes the problem of its table (:func:`built_once` for many files of one problem)."""
     file = parse(mapping, where)
     try:
-        problem = _problem(file.problem)
+        problem = (build or _problem)(file.problem)
         _check_sections(file)
         algorithms = tuple(_algorithm(name, file.algorithm, problem) for name in file.algorithm.name)
         settings = Settings(
@@ -190,6 +195,20 @@ def _problem(table: dict[str, Any]) -> Problem:
         raise
     except (MemoryError, ValueError, ArithmeticError) as error:
         raise InputError(f"problem: cannot be built with these sizes and numbers: {error}") from error
+
+
+def built_once(size: int = 32) -> Build:
+    """Builds problems, and keeps the last ``size`` of them for tables that come again."""
+    kept = lru_cache(maxsize=size)(lambda text: _problem(json.loads(text)))
+
+    def build(table: dict[str, Any]) -> Problem:
+        try:
+            text = json.dumps(table)
+        except TypeError:  # a date, which no problem takes: the sentence is the builder's
+            return _problem(table)
+        return kept(text)
+
+    return build
 
 
 def _noise(table: NoiseTable) -> Noise:

@@ -155,10 +155,10 @@ def computed(name: str, *, quick: bool) -> xr.Dataset:
     check_cells(grid, name)
     cells = cells_of(grid, name)
     best = guarantees(cells)
-    lookup = Lookup.of(grid, best, _no_other)
+    lookup = Lookup.of(grid, best)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "sweep"
-        with opened(store, mapping, lambda: (grid, resolved(grid, lookup, 1))) as sweep:
+        with opened(store, mapping, lambda: (grid, resolved(grid, _no_other, 1, known=lookup))) as sweep:
             run_pending(sweep, workers=cpu_count())
         found = compare(load_sweep(store))
     axes = tuple((axis.key, tuple(axis.labels)) for axis in grid.axes)

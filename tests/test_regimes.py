@@ -21,6 +21,7 @@ from analysis.tuner import best_step, closest, max_step, tune
 from fedconv.cli import main
 from fedconv.commands.sweep import theorem_step
 from fedconv.sweep.grid import grid_from
+from fedconv.sweep.runner import resolved
 from figures.regime_data import MOST_ROWS, Map, computed, from_dataset, plane, to_dataset
 from figures.regime_map import data, data_default, data_steps, draw, label, words
 from problems.errors import InputError
@@ -297,13 +298,26 @@ def test_default_map_is_w2() -> None:
 
 def test_lookup_is_the_theorems_best_step(tmp_path: Path) -> None:
     grid = grid_from(completed(_mapping(), "small", None), "small")
-    lookup = Lookup.of(grid, guarantees(cells_of(grid, "small")), theorem_step)
+    lookup = Lookup.of(grid, guarantees(cells_of(grid, "small")))
     spec = json.dumps(grid.spec((1, 0)))
     for name in ("fedalt", "fedsim"):
         assert lookup(spec, name, "best") == pytest.approx(theorem_step(spec, name, "best"), rel=1e-3)
         assert lookup.found[next(k for k in lookup.found if k[1] == name)] > 0
     named = json.dumps(json.loads(spec) | {"verify": {"theorems": ["FA"]}})
-    assert lookup(named, "fedalt", "best") == theorem_step(named, "fedalt", "best")
+    assert lookup(named, "fedalt", "best") is None
+    assert lookup(spec, "fedalt", "max") is None
+    assert lookup(spec, "fedavg", "best") is None
+    asked = []
+
+    def other(spec: str, algorithm: str, wish: str) -> float:
+        asked.append((spec, algorithm, wish))
+        return 0.5
+
+    steps = resolved(grid, other, 1, known=lambda s, a, w: lookup(s, a, w) if a == "fedalt" else None)
+    assert {a for _, a, _ in asked} == {"fedsim"}
+    assert len(asked) == math.prod(grid.cells)
+    assert (steps[..., 1, -1] == 0.5).all()
+    assert steps[1, 0, 0, -1] == lookup(spec, "fedalt", "best")
 
 
 @pytest.mark.parametrize("quick", [True, False])

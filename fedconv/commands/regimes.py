@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from analysis.regime_presets import PRESETS, Lookup, completed, preset
 from analysis.regimes import ALGORITHMS, FEWEST, NONE, Comparison, Score, compare, scores, summary
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, stdout
-from fedconv.commands.sweep import sweep_mapping, theorem_step
+from fedconv.commands.sweep import sweep_mapping
 from fedconv.sweep.grid import grid_from, read_sweep_file
+from fedconv.sweep.processes import started
 from fedconv.sweep.store import is_sweep, load_sweep
 from fedconv.sweep.store import read as read_store
+from fedconv.sweep.work import run_batch
 from figures.regime_data import Map, plane
 from figures.regime_map import TITLES, draw, label, words
 from figures.style import FORMATS, save
@@ -68,12 +71,13 @@ def regimes_file(
     plane(axes)
     if grid.replicates < FEWEST:
         raise InputError(f"{where}: run.replicates: must be at least {FEWEST} for a map; got {grid.replicates}")
-    cells = cells_of(grid, where)
-    best = guarantees(cells)
+    workers = workers or cores()
+    with nullcontext() if made or store.exists() else started(run_batch, workers):
+        cells = cells_of(grid, where)
+        best = guarantees(cells)
     status = 0
     if not made:
-        lookup = Lookup.of(grid, best, theorem_step)
-        status = sweep_mapping(mapping, where, store, workers=workers or cores(), resolve=lookup)
+        status = sweep_mapping(mapping, where, store, workers=workers, known=Lookup.of(grid, best))
     found = compare(load_sweep(store), error)
     predicted = predictions(cells, best)
     tables = {key: scores(one, predicted) for key, one in found.items()}

@@ -13,7 +13,7 @@ from analysis.verify import bounds, resolve_step
 from fedconv.commands import Interrupted
 from fedconv.commands.console import cores, note, progress
 from fedconv.sweep.grid import Grid, check_cells, grid_from, read_sweep_file
-from fedconv.sweep.runner import Resolve, resolved, run_pending
+from fedconv.sweep.runner import Known, resolved, run_pending
 from fedconv.sweep.store import opened
 from fedconv.sweep.work import cell_settings
 from problems.errors import InputError
@@ -70,12 +70,12 @@ def sweep_mapping(
     scheduler: str | None = None,
     cluster: Literal["local"] | None = None,
     retry_failed: bool = False,
-    resolve: Resolve = theorem_step,
+    known: Known | None = None,
 ) -> int:
-    """The same for a file's content; ``resolve`` gives η for "best" and "max"."""
+    """The same for a file's content; ``known``: steps for "best" and "max" that need not be searched."""
 
     def plan() -> tuple[Grid, np.ndarray]:
-        return _plan(mapping, where, workers, resolve)
+        return _plan(mapping, where, workers, known)
 
     try:
         with opened(out, mapping, plan) as sweep:
@@ -107,7 +107,7 @@ def sweep_mapping(
         raise Interrupted(f"interrupted before the first job; nothing is kept in {out}") from None
 
 
-def _plan(mapping: dict[str, Any], where: str, workers: int, resolve: Resolve) -> tuple[Grid, np.ndarray]:
+def _plan(mapping: dict[str, Any], where: str, workers: int, known: Known | None) -> tuple[Grid, np.ndarray]:
     grid = grid_from(mapping, where)
     words = sum(isinstance(eta, str) for eta in grid.etas)
     with progress() as bar:
@@ -118,7 +118,7 @@ def _plan(mapping: dict[str, Any], where: str, workers: int, resolve: Resolve) -
         if wanted:
             task = bar.add_task("theorems' steps", total=wanted)
         try:
-            return grid, resolved(grid, resolve, workers, lambda: bar.advance(task))
+            return grid, resolved(grid, theorem_step, workers, lambda: bar.advance(task), known)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
 

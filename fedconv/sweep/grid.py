@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fedconv.algorithms import ALGORITHMS
-from fedconv.config import Settings, settings_from
+from fedconv.config import Build, Settings, built_once, settings_from
 from fedconv.methods import METHODS
 from fedconv.run import BLOCK
 from fedconv.schema import shown
@@ -170,12 +170,13 @@ def grid_from(mapping: Mapping[str, Any], where: str) -> Grid:
     axes = tuple(Axis(k, tuple(v)) for k, v in swept.items() if k not in (ALGORITHM, ETA))
     draft = Grid(base, axes, (), (), 1)
     first = next(draft.cell_indices())
-    settings = _checked(draft, first, where)
+    build = built_once()
+    settings = _checked(draft, first, where, build)
     etas = tuple(swept[ETA]) if ETA in swept else (base["algorithm"][ETA.split(".")[1]],)
     for eta in etas:
         trial = draft.spec(first)
         _set(trial, ETA, eta)
-        settings_from(trial, f"{where} with {ETA} = {shown(eta)}")
+        settings_from(trial, f"{where} with {ETA} = {shown(eta)}", build)
     names = tuple(a.name for a in settings.algorithms)
     steps = tuple(eta if isinstance(eta, str) else float(eta) for eta in etas)
     if len(set(steps)) < len(steps):
@@ -190,16 +191,17 @@ def grid_from(mapping: Mapping[str, Any], where: str) -> Grid:
 
 def check_cells(grid: Grid, where: str, progress: Callable[[], None] | None = None) -> None:
     """Check every cell as ``fedconv run`` would. Raises InputError that names the cell and what is wrong there."""
+    build = built_once()
     for cell in grid.cell_indices():
-        _checked(grid, cell, where)
+        _checked(grid, cell, where, build)
         if progress is not None:
             progress()
 
 
-def _checked(grid: Grid, cell: tuple[int, ...], where: str) -> Settings:
+def _checked(grid: Grid, cell: tuple[int, ...], where: str, build: Build) -> Settings:
     head = grid.where(cell)
     place = f"{where} with {head}" if head else where
-    settings = settings_from(grid.spec(cell), place)
+    settings = settings_from(grid.spec(cell), place, build)
     for algorithm in settings.algorithms:
         if algorithm.eta is None:
             raise InputError(f"{place}: algorithm.eta: missing; a sweep takes step sizes as eta, not gamma")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -25,12 +27,55 @@ def side_by_side(
 
     Raises InputError where a worker process dies. Closing the generator stops what is under way.
     """
+    yield from _collected(_submitted(function, calls, workers, order))
+
+
+@contextmanager
+def started(function: Callable[..., object], workers: int) -> Iterator[None]:
+    """While the caller prepares, ``workers`` processes start and import ``function``'s module, which takes seconds;
+    :func:`side_by_side` finds them ready. One worker is this process."""
+    if workers == 1:
+        yield
+        return
+    ready = _submitted(_imported, [(function,)] * workers, workers, "generator")
+    try:
+        yield
+        for _ in _collected(ready):
+            pass
+    finally:
+        ready.close()
+
+
+def _submitted(
+    function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], workers: int, order: Order
+) -> Generator[Any]:
+    """joblib's generator of results: the first calls are under way already."""
     from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import BrokenProcessPool
 
     options: Any = {"n_jobs": workers, "batch_size": 1, "return_as": order}
     parent = os.getpid()
-    ended: Any = Parallel(**options)(delayed(_watched)(parent, function, call) for call in calls)
+    with _without_interrupts():
+        ended: Any = Parallel(**options)(delayed(_watched)(parent, function, call) for call in calls)
+    return ended
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that start here never hear Ctrl-C, which a terminal sends to all of them and which a process that is
+    still importing answers with a traceback: this process hears it, afterwards, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _collected(ended: Generator[Result]) -> Generator[Result]:
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
     try:
         yield from ended
     except BrokenProcessPool as error:
@@ -40,6 +85,10 @@ def side_by_side(
         ) from error
     finally:
         ended.close()
+
+
+def _imported(function: Callable[..., object]) -> None:
+    """Nothing: to be called, the function had to be imported."""
 
 
 def _watched(parent: int, function: Callable[..., Result], call: tuple[Any, ...]) -> Result:

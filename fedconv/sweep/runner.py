@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -22,6 +23,9 @@ LARGEST = 32
 Resolve = Callable[[str, str, str], float]
 """(cell's problem file as JSON, algorithm, "best" or "max") → η. It is called in worker processes."""
 
+Known = Callable[[str, str, str], float | None]
+"""The same where it is known already, else None. It is asked in this process."""
+
 Progress = Callable[[int], None]
 
 
@@ -38,20 +42,37 @@ class Pace:
         return max(1, min(LARGEST, fair, int(SECONDS / max(self.seconds, 1e-6))))
 
 
-def resolved(grid: Grid, resolve: Resolve, workers: int, progress: Callable[[], None] | None = None) -> np.ndarray:
-    """η as numbers (cells, algorithms, η): "best" and "max" by ``resolve``, side by side in worker processes."""
+def resolved(
+    grid: Grid,
+    resolve: Resolve,
+    workers: int,
+    progress: Callable[[], None] | None = None,
+    known: Known | None = None,
+) -> np.ndarray:
+    """η as numbers (cells, algorithms, η): "best" and "max" as ``known``, else by ``resolve``, side by side in worker
+    processes."""
     steps = np.full(grid.sizes[:-1], np.nan)
     words = {e: eta for e, eta in enumerate(grid.etas) if isinstance(eta, str)}
     for e, eta in enumerate(grid.etas):
         if not isinstance(eta, str):
             steps[..., e] = eta
-    wanted = (
-        [(c, a, e) for c in grid.cell_indices() for a in range(len(grid.algorithms)) for e in words] if words else []
-    )
-    calls = ((json.dumps(grid.spec(c)), grid.algorithms[a], words[e]) for c, a, e in wanted)
-    with closing(side_by_side(resolve, calls, workers)) as found:
-        for (c, a, e), eta in zip(wanted, found, strict=True):
-            steps[(*c, a, e)] = eta
+    if not words:
+        return steps
+    wanted: list[tuple[tuple[int, ...], tuple[str, str, str]]] = []
+    for cell in grid.cell_indices():
+        spec = json.dumps(grid.spec(cell))
+        for (a, name), (e, word) in itertools.product(enumerate(grid.algorithms), words.items()):
+            call = (spec, name, word)
+            eta = None if known is None else known(*call)
+            if eta is None:
+                wanted.append(((*cell, a, e), call))
+                continue
+            steps[(*cell, a, e)] = eta
+            if progress is not None:
+                progress()
+    with closing(side_by_side(resolve, (call for _, call in wanted), workers)) as found:
+        for (place, _), eta in zip(wanted, found, strict=True):
+            steps[place] = eta
             if progress is not None:
                 progress()
     return steps

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedconv.config import Settings, settings_from
+from fedconv.config import Settings, built_once, settings_from
 from fedconv.eager import STATE
 from fedconv.run import single_torch_thread
 from fedconv.streams import Streams
@@ -42,10 +42,13 @@ class Outcome(NamedTuple):
     seconds: float
 
 
+_BUILD = built_once()
+
+
 @lru_cache(maxsize=32)
 def cell_settings(spec: str) -> Settings:
-    """The settings of a cell; its problem is built once in a process."""
-    return settings_from(json.loads(spec), "cell")
+    """The settings of a cell; a problem that cells share is built once in a process."""
+    return settings_from(json.loads(spec), "cell", _BUILD)
 
 
 def compute(spec: str, job: Job) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from problems.base import check_array
 from problems.errors import InputError
 
 
@@ -108,3 +109,13 @@ def _pair(given: Any, where: str, classes: bool) -> tuple[Tensor, Tensor]:
         if a.is_floating_point() and not torch.isfinite(a).all():
             raise InputError(f"{where}: {name} must be finite; got NaN or inf")
     return X, y
+
+
+def client_weights(weights: Iterable[float] | None, n: int) -> Tensor:
+    """ω ``(n,)`` with mean 1: n weight_i / Σ weights; None: all 1."""
+    if weights is None:
+        return torch.ones(n, dtype=torch.float64)
+    given = check_array("weights", list(weights), (n,))
+    if (given < 0).any() or not given.sum() > 0:
+        raise InputError(f"weights must be numbers >= 0 that are not all 0; got {given.tolist()}")
+    return torch.from_numpy(given * (n / given.sum()))

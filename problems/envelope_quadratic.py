@@ -39,14 +39,10 @@ class EnvelopeQuadratic(Quadratic, EnvelopeProblem):
             values = np.linalg.eigvalsh(self.B.numpy())
             if values[:, 0].min() <= SINGULAR * self.d_v * values.max():
                 raise InputError(f"B must hold positive definite matrices; got the eigenvalue {values[:, 0].min():.3g}")
-        self._reduce()
-
-    def _reduce(self) -> None:
-        B, C = self.B.cpu(), self.C.cpu()
-        inverse = torch.linalg.inv(B) if self.d_v else B
-        self._inverse = (0.5 * (inverse + inverse.mT)).to(self.device)
-        S = self.A.cpu() - C @ self._inverse.cpu() @ C.mT
-        self._S = (0.5 * (S + S.mT)).to(self.device)
+        inverse = torch.linalg.inv(self.B) if self.d_v else self.B
+        self._inverse = 0.5 * (inverse + inverse.mT)
+        S = self.A - self.C @ self._inverse @ self.C.mT
+        self._S = 0.5 * (S + S.mT)
         back = apply(self._inverse, self.b)
         self._g = self.a - apply(self.C, back)
         self._h = 0.5 * (self.b * back).sum(-1)
@@ -55,7 +51,7 @@ class EnvelopeQuadratic(Quadratic, EnvelopeProblem):
         out = EnvelopeQuadratic.__new__(EnvelopeQuadratic)
         out.n, out.d_u, out.d_v, out.spec, out._optimum = self.n, self.d_u, self.d_v, self.spec, self._optimum
         out._set({k: getattr(self, k).to(device) for k in "ABCab"})
-        out._reduce()
+        out._inverse, out._S, out._g, out._h = (x.to(device) for x in (self._inverse, self._S, self._g, self._h))
         return out
 
     def fine_tune(self, u: Tensor, clients: Tensor, start: Tensor | None = None) -> Tensor:

@@ -5,35 +5,25 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from problems.base import Constant, Constants, Problem, check_array
-from problems.client_rows import Rows, stack
+from problems.base import Constant, Constants, Problem
+from problems.client_rows import Rows, client_weights, stack
 from problems.curvature import block_norms
 from problems.errors import InputError
+from problems.losses import LOSSES, Loss, cross_entropy, squared
 from problems.split import Personal, check_module, personal_names
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 GATHERED = 20_000_000
 """Numbers of clients' data that are copied side by side at once; larger batches are cut."""
 
-
-def cross_entropy(scores: Tensor, y: Tensor) -> Tensor:
-    """−log softmax(scores)_y for scores ``(rows, classes)`` and integers y ``(rows,)``: ``(rows,)``."""
-    return -torch.log_softmax(scores, -1).gather(-1, y[:, None])[:, 0]
-
-
-def squared(outputs: Tensor, y: Tensor) -> Tensor:
-    """½‖output − y‖² for outputs and y of one shape ``(rows, ...)``: ``(rows,)``."""
-    return 0.5 * (outputs - y).square().reshape(y.shape[0], -1).sum(-1)
-
-
-LOSSES: dict[str, Loss] = {"cross_entropy": cross_entropy, "squared": squared}
+SLOPES = 2_000_000
+"""Numbers of single rows' gradients that are held at once; a row of a larger model still is."""
 
 
 class ModuleProblem(Problem):
@@ -88,7 +78,7 @@ class ModuleProblem(Problem):
         self.module.requires_grad_(False)
         self.rows = stack(clients, self.classes)
         self.n = self.rows.n
-        self.weights = _weights(weights, self.n)
+        self.weights = client_weights(weights, self.n)
         self._lock = threading.Lock()
         self.module.to(self.rows.X.device)
         self._u, self._v = self._u.to(self.device), self._v.to(self.device)
@@ -202,16 +192,46 @@ class ModuleProblem(Problem):
     def row_variance(self, u: Tensor, v: Tensor, clients: Tensor) -> tuple[Tensor, Tensor]:
         """((1/N_i) Σ_r ‖∇_uF_i(row r) − ∇_uF_i‖², the same for v), both ``(..., k)``: b times σ_u² and σ_v² at this
         point for batches of b rows."""
-        squares = []
-        for block, mean in (("u", self.grad_u(u, v, clients)), ("v", self.grad_v(u, v, clients))):
-            total = torch.zeros(mean.shape[:-1], dtype=torch.float64, device=self.device)
-            sizes = self.rows.sizes[clients].expand(total.shape)
-            for r in range(int(self.rows.sizes.max())):
-                here = (torch.where(r < sizes, r + 0.5, 0.5) / sizes)[..., None]
-                one = self._mapped(block, u, v, clients, here)
-                total = total + torch.where(r < sizes, (one - mean).square().sum(-1), 0.0)
-            squares.append(total / sizes)
-        return squares[0], squares[1]
+        means = [self.grad_u(u, v, clients), self.grad_v(u, v, clients)]
+        shape = means[0].shape[:-1]
+        us, vs, of_u, of_v = (x.expand(*shape, x.shape[-1]).reshape(-1, x.shape[-1]) for x in (u, v, *means))
+        which = clients.expand(shape).reshape(-1)
+        compute = self._squares_vectorised if self.vectorised else self._squares_looped
+        with self._lock:
+            squares = [compute(block, us, vs, which, mean) for block, mean in enumerate((of_u, of_v))]
+        return squares[0].reshape(shape), squares[1].reshape(shape)
+
+    def _squares_vectorised(self, block: int, u: Tensor, v: Tensor, which: Tensor, mean: Tensor) -> Tensor:
+        """(1/N_i) Σ_r ‖∇F_i(row r) − mean‖² ``(count,)``: rows and points side by side, SLOPES numbers at once."""
+        single = torch.ones(1, dtype=torch.float64, device=self.device)
+
+        def some(u: Tensor, v: Tensor, X: Tensor, y: Tensor, share: Tensor, weight: Tensor, mean: Tensor) -> Tensor:
+            def one(x: Tensor, target: Tensor) -> Tensor:
+                return grad(self._one, block)(u, v, x[None], target[None], single, weight)
+
+            return ((vmap(one)(X, y) - mean).square().sum(-1) * share).sum()
+
+        N, d = self.rows.X.shape[1], self.d_u + self.d_v
+        points, rows = max(1, SLOPES // (N * d)), max(1, SLOPES // d)
+        total = torch.zeros(len(which), dtype=torch.float64, device=self.device)
+        for a in range(0, len(which), points):
+            here = slice(a, a + points)
+            X, y, share = self.rows.gather(which[here])
+            weight = self.weights[which[here]]
+            for r in range(0, N, rows):
+                part = (X[:, r : r + rows], y[:, r : r + rows], share[:, r : r + rows])
+                total[here] += vmap(some)(u[here], v[here], *part, weight, mean[here])
+        return total
+
+    def _squares_looped(self, block: int, u: Tensor, v: Tensor, which: Tensor, mean: Tensor) -> Tensor:
+        """The same, one row after another."""
+        sizes = self.rows.sizes[which]
+        total = torch.zeros(len(which), dtype=torch.float64, device=self.device)
+        for r in range(self.rows.X.shape[1]):
+            draws = torch.where(r < sizes, r + 0.5, 0.5) / sizes
+            each = self._looped("uv"[block], u, v, which, draws[:, None])
+            total += torch.where(r < sizes, (each - mean).square().sum(-1), 0.0)
+        return total / sizes
 
     # ---- the model ------------------------------------------------------------------------------------------
 
@@ -369,16 +389,6 @@ class ModuleProblem(Problem):
                 self.vectorised = False
                 self.refusal = f"vmap gives another {what} than one client after another on its own rows does"
                 return
-
-
-def _weights(weights: Iterable[float] | None, n: int) -> Tensor:
-    """ω ``(n,)`` with mean 1."""
-    if weights is None:
-        return torch.ones(n, dtype=torch.float64)
-    given = check_array("weights", list(weights), (n,))
-    if (given < 0).any() or not given.sum() > 0:
-        raise InputError(f"weights must be numbers >= 0 that are not all 0; got {given.tolist()}")
-    return torch.from_numpy(given * (n / given.sum()))
 
 
 __all__ = ["LOSSES", "Loss", "ModuleProblem", "Rows", "cross_entropy", "squared"]

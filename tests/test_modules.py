@@ -438,6 +438,17 @@ def test_the_same_problem_on_a_device() -> None:
         assert moved.device.type == device
 
 
+def test_everything_is_computed_on_the_problems_device() -> None:
+    """On torch's device "meta", which has shapes and no numbers, and refuses to mix with tensors of the CPU."""
+    there = model().to("meta")
+    u, v = (x.to("meta") for x in point(model(), 4))
+    everyone, draws = there.everyone(), torch.zeros(there.n, 2, dtype=torch.float64, device="meta")
+    found = [f(u, v, everyone) for f in (there.value, there.grad_u, there.grad_v)]
+    found += [f(u, v, everyone, draws) for f in (there.batch_grad_u, there.batch_grad_v)]
+    found += there.row_variance(u, v, everyone)
+    assert {x.device.type for x in found} == {"meta"}
+
+
 def test_the_readmes_ten_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
     text = (Path(__file__).parent.parent / "README.md").read_text()
     (script,) = [part.split("```")[0] for part in text.split("```python\n")[1:] if "ModuleProblem" in part]

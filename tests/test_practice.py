@@ -17,6 +17,7 @@ from fedconv.algorithms import Algorithm, FedAlt, FedSim, State
 from fedconv.minibatch import BatchExperiment, MiniBatch
 from fedconv.practice import METHODS, Recipe, best_step, compare, fit, paired, recipes, train
 from fedconv.practice.draws import Draws
+from fedconv.practice.methods import rule_of
 from fedconv.practice.paired import interval, sign_flips
 from fedconv.run import Experiment, run
 from fedconv.streams import Cause, Streams
@@ -549,6 +550,25 @@ def test_training_on_a_device(method: str, device: str) -> None:
     torch.testing.assert_close(got.after.cpu(), here.after, rtol=1e-8, atol=1e-10)
     data = got.dataset(TEST)
     np.testing.assert_allclose(data["loss_after"], here.dataset(TEST)["loss_after"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_everything_is_computed_on_the_problems_device(method: str) -> None:
+    """On torch's device "meta", which has shapes and no numbers, and refuses to mix with tensors of the CPU."""
+    there, recipe = problem().to("meta"), LOADED[method]
+    u, v = (x.expand(2, *x.shape) for x in there.start())
+    draws = Draws(there, recipe, [0, 1])
+    rule = rule_of(there, recipe, draws)
+    state = rule.begin(u, v)
+    for t in range(2):
+        state = rule.round(state, t, torch.from_numpy(draws.cohorts(t)).to("meta"))
+    found = [state.u, state.v, rule.before(state), rule.after(state)]
+    found += [rule.objective(state)] if rule.has_objective else []
+    assert {x.device.type for x in found} == {"meta"}
+    assert found[3].shape == (2, 4, there.d_u + there.d_v)
+    here = State(*(torch.zeros_like(x, device="cpu") for x in (state.u, state.v)))
+    with pytest.raises(RuntimeError, match=r"(?i)device"):
+        rule.round(here, 2, torch.from_numpy(draws.cohorts(2)).to("meta"))
 
 
 def test_hidden_units_that_are_dropped_come_from_the_module() -> None:

@@ -417,6 +417,19 @@ def test_round_trip_to_a_device(problem: Problem) -> None:
     assert there.constants == problem.constants
 
 
+def test_everything_is_computed_on_the_problems_device(problem: Problem) -> None:
+    """On torch's device "meta", which has shapes and no numbers, and refuses to mix with tensors of the CPU."""
+    there = problem.to("meta")
+    assert there.device.type == "meta"
+    u, v = (x.to("meta") for x in points(problem, 3))
+    for method, shape in (("value", ()), ("grad_u", (problem.d_u,)), ("grad_v", (problem.d_v,))):
+        found = getattr(there, method)(u, v, there.everyone())
+        assert (found.device.type, found.shape) == ("meta", (3, problem.n, *shape)), method
+    if problem.d_u + problem.d_v > 0 and isinstance(problem, Quadratic):
+        with pytest.raises(RuntimeError, match="device"):
+            there.value(u.new_zeros(u.shape, device="cpu"), v.new_zeros(v.shape, device="cpu"), there.everyone())
+
+
 # the kernel of the fused engine
 
 

@@ -27,6 +27,13 @@ FULL = ("fedavg_finetune", "pfedme", "ditto")
 """Full personalization: every client has a model of its own, learned with the others' help."""
 
 
+OUTPUT, ADAPTER, INPUT = "fedalt output", "fedalt adapter", "fedalt input"
+"""FedAlt with that part personal."""
+
+WIDTHS = (1, 3, 10)
+"""Bottlenecks of the adapters whose gains are pictured."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """How large an experiment is: clients n, cohorts of m, rounds of pretraining and after it, local steps tau on each
@@ -105,3 +112,15 @@ def personal(
     width = 0 if mode != "adapter" else scale.bottleneck if bottleneck is None else bottleneck
     recipe = replace(recipes_of(scale)[method], **(change or {}))
     return Contender(name or f"{method} {mode}", recipe, Network(scale.hidden, width), mode)
+
+
+def adapters(scale: Scale) -> dict[int, Contender]:
+    """FedAlt with personal adapters of each of WIDTHS; the scale's own is ADAPTER."""
+    names = {k: ADAPTER if k == scale.bottleneck else f"{ADAPTER} of width {k}" for k in WIDTHS}
+    return {k: personal(scale, "fedalt", "adapter", name=name, bottleneck=k) for k, name in names.items()}
+
+
+def cure(scale: Scale, what: str, value: float) -> Contender:
+    """OUTPUT with ``weight_decay`` or ``dropout`` against clients that become worse."""
+    name = f"{OUTPUT}, {what.replace('_', ' ')} {value:g}"
+    return personal(scale, "fedalt", "output", name=name, change={what: value})

@@ -124,7 +124,7 @@ class Study:
         def start(seed: int) -> tuple[Tensor, Tensor]:
             return self._start(problem, first, seed - PRETRAINING_SEEDS, {})
 
-        done = fit(problem, recipe, [PRETRAINING_SEEDS + seed for seed in seeds], starts=start)
+        done = fit(problem, recipe, [PRETRAINING_SEEDS + seed for seed in seeds], starts=start, objective=False)
         sizes = [math.prod(shape) for shape in problem.shapes.values()]
         for seed, u in zip(seeds, done.state.u, strict=True):
             parts = zip(problem.shapes.items(), torch.split(u.cpu(), sizes), strict=True)
@@ -150,7 +150,7 @@ class Study:
         for recipe in contender.candidates(self.steps):
             seen = train(
                 problem, self.parts[1], recipe, self._tuning,
-                starts=lambda seed: self._start(problem, contender, seed, begun),
+                starts=lambda seed: self._start(problem, contender, seed, begun), objective=False,
             )  # fmt: skip
             score = float(seen["accuracy_after"].mean(skipna=False))
             scored.append((score if math.isfinite(score) else -math.inf, recipe))
@@ -162,7 +162,7 @@ class Study:
         recipe, score = self._chosen(contender, problem, begun)
         data = train(
             problem, self.parts[2], recipe, list(range(self.seeds)),
-            starts=lambda seed: self._start(problem, contender, seed, begun),
+            starts=lambda seed: self._start(problem, contender, seed, begun), objective=False,
         )  # fmt: skip
         kept = data[list(KEPT)].drop_attrs(deep=False)
         share = problem.d_v / (problem.d_u + problem.d_v)

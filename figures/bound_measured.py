@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike
 
 from analysis.check import Result
@@ -25,6 +25,8 @@ ABOVE, PANEL, BELOW, LEFT = 0.24, 1.45, 0.86, 0.52
 """Inches over, of and under a panel (axis label and legend), and beside the first one."""
 TITLE, LINE = 0.2, 0.14
 """Inches of a title over all panels, and of a further line in their legends."""
+FINE = 2.0
+"""Decades up to which an axis has minor ticks: on longer ones they are narrow, and take half of the drawing's time."""
 
 
 def pictures(results: Sequence[Result]) -> dict[str, str]:
@@ -191,11 +193,15 @@ def _scale(axes: Axes, panels: Sequence[Panel]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim((1 / 1.15, rounds * 1.15) if rounds > 1 else (0.5, 2.0))
+    if math.log10(rounds) > FINE:
+        axes.xaxis.set_minor_locator(NullLocator())
     if values.size:
         low, high = math.log10(values.min()) - 0.08, math.log10(values.max()) + 0.08
         if math.floor(high) - math.ceil(low) < 1:
             low, high = math.floor(low), math.ceil(high)
         axes.set_ylim(10.0**low, 10.0**high)
+        if high - low > FINE:
+            axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(LogLocator(numticks=5))
     axes.yaxis.set_major_locator(LogLocator(numticks=7))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}" if 0.1 <= x < 9999 else number(x)))

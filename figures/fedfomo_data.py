@@ -51,7 +51,7 @@ def weights(T: int = 13, replicates: int = 32) -> xr.Dataset:
     return out
 
 
-def recovery(T: int = 48, starts: int = 10) -> xr.Dataset:
+def recovery(T: int = 36, starts: int = 10) -> xr.Dataset:
     """Two clusters R apart without noise (z = 0): the largest weight across clusters in each mixing, over clients and
     starts; and for every start the last mixing that uses another cluster, against Theorem 4's t_0."""
     from analysis.methods import methods, statement

@@ -166,9 +166,12 @@ def data_of(one: Entry, folder: Path, reuse: bool) -> xr.Dataset:
     Raises InputError where there is no such file to reuse, or it is not one of this figure's.
     """
     path = folder / f"{one.name}.nc"
-    if reuse:
-        return _read(path, one)
-    data = one.compute()
+    return _read(path, one) if reuse else keep(one, one.compute(), folder)
+
+
+def keep(one: Entry, data: xr.Dataset, folder: Path) -> xr.Dataset:
+    """The figure's data, saved as ``NAME.nc``: whole or not at all."""
+    path = folder / f"{one.name}.nc"
     data.attrs["figure"] = one.name
     folder.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -9,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from analysis import empirical
-from analysis.digits_study import SKEWS, WORDS, Scale, baselines, digits_study, personal
+from analysis.digits_study import SKEWS, WORDS, Scale, Skew, baselines, cure, digits_study, personal
+from analysis.personal_study import Contender
 from figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, blank, styled
 
 ERROR = 0.025
@@ -18,21 +21,29 @@ ERROR = 0.025
 SCALE = Scale()
 
 NAME = "output layer personal"
-CURES = {"with weight decay 0.01": {"weight_decay": 0.01}, "with dropout 0.5": {"dropout": 0.5}}
+CURES = {"with weight decay 0.01": ("weight_decay", 0.01), "with dropout 0.5": ("dropout", 0.5)}
 LOOKS = {"with weight decay 0.01": (GREEN, "^", -0.2), "with dropout 0.5": (ORANGE, "D", 0.2)}
 
 
-def data(scale: Scale = SCALE) -> xr.Dataset:
+def contenders(scale: Scale) -> dict[str, Contender]:
+    """FedAvg, FedAlt, and FedAlt with each cure, by the name in the figure."""
+    (fedavg,) = baselines(scale, ("fedavg",))
+    cured = {name: cure(scale, what, value) for name, (what, value) in CURES.items()}
+    return {fedavg.name: fedavg, NAME: personal(scale, "fedalt", "output")} | cured
+
+
+def data(scale: Scale = SCALE, studies: Mapping[Skew, xr.Dataset] | None = None) -> xr.Dataset:
     """For both ways to deal the digits: each client's change in accuracy (points) from FedAvg's model to FedAlt's with
     a personal output layer, plain and with each cure; mean over seeds, the plain one with limits that hold for all
-    clients of a panel at once. Raises InputError where scikit-learn is not installed."""
-    asked = [*baselines(scale, ("fedavg",)), personal(scale, "fedalt", "output", name=NAME)]
-    asked += [personal(scale, "fedalt", "output", name=k, change=change) for k, change in CURES.items()]
+    clients of a panel at once. ``studies``: data that hold all contenders at that scale, where they are computed
+    already. Raises InputError where scikit-learn is not installed."""
+    asked = contenders(scale)
     change = np.empty((len(SKEWS), 1 + len(CURES), scale.n))
     low, high, rows = (np.empty((len(SKEWS), scale.n)) for _ in range(3))
     rank = np.empty((len(SKEWS), 3))
     for s, skew in enumerate(SKEWS):
-        found = digits_study(skew, scale).run(asked)
+        whole = digits_study(skew, scale).run(list(asked.values())) if studies is None else studies[skew]
+        found = whole.sel({"method": [one.name for one in asked.values()]}).assign_coords(method=list(asked))
         fedavg = empirical.accuracy(found, "fedavg", "accuracy_before")
         for j, name in enumerate((NAME, *CURES)):
             change[s, j] = 100 * (empirical.accuracy(found, name) - fedavg).mean(0)

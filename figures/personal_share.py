@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -9,17 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis import empirical
-from analysis.digits_study import SKEWS, WORDS, Scale, baselines, digits_study, personal
+from analysis.digits_study import SKEWS, WORDS, Scale, Skew, adapters, baselines, digits_study, personal
 from analysis.personal_study import Contender
 from figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, blank, styled
 
 ERROR = 0.025
 """One-sided error of each limit that is drawn."""
 
-WIDTHS = (1, 3, 10)
-"""Bottlenecks of the adapters."""
-
-SCALE = Scale(seeds=5)
+SCALE = Scale()
 
 LOOKS = {"adapters": (BLUE, "o", "-"), "output layer": (VERMILION, "s", ""), "input layer": (GREEN, "^", "")}
 LINES = {
@@ -31,22 +30,27 @@ LINES = {
 """The baselines: names, colours and lines."""
 
 
-def contenders(scale: Scale) -> dict[str, list[Contender]]:
-    """FedAlt's personal parts by kind, and the baselines."""
+def contenders(scale: Scale) -> dict[str, dict[str, Contender]]:
+    """FedAlt's personal parts by kind, and the baselines, by the name in the figure."""
     return {
-        "adapters": [personal(scale, "fedalt", "adapter", name=f"adapters of width {k}", bottleneck=k) for k in WIDTHS],
-        "output layer": [personal(scale, "fedalt", "output", name="output layer")],
-        "input layer": [personal(scale, "fedalt", "input", name="input layer")],
-        "": baselines(scale),
+        "adapters": {f"adapters of width {k}": one for k, one in adapters(scale).items()},
+        "output layer": {"output layer": personal(scale, "fedalt", "output")},
+        "input layer": {"input layer": personal(scale, "fedalt", "input")},
+        "": {one.name: one for one in baselines(scale)},
     }
 
 
-def data(scale: Scale = SCALE) -> xr.Dataset:
+def data(scale: Scale = SCALE, studies: Mapping[Skew, xr.Dataset] | None = None) -> xr.Dataset:
     """For both ways to deal the digits: every method's gain in mean accuracy over FedAvg (points) with limits over
-    seeds, and the share of its parameters that are personal. Raises InputError where scikit-learn is not installed."""
-    asked = contenders(scale)
-    kinds = [kind for kind, group in asked.items() for _ in group]
-    found = {skew: digits_study(skew, scale).run([c for group in asked.values() for c in group]) for skew in SKEWS}
+    seeds, and the share of its parameters that are personal. ``studies``: data that hold all contenders at that scale,
+    where they are computed already. Raises InputError where scikit-learn is not installed."""
+    groups = contenders(scale)
+    kinds = [kind for kind, group in groups.items() for _ in group]
+    asked = {name: one for group in groups.values() for name, one in group.items()}
+    found: dict[Skew, xr.Dataset] = {}
+    for skew in SKEWS:
+        whole = digits_study(skew, scale).run(list(asked.values())) if studies is None else studies[skew]
+        found[skew] = whole.sel({"method": [one.name for one in asked.values()]}).assign_coords(method=list(asked))
     gains = np.stack([100 * empirical.table(one, error=ERROR)["gain"].values for one in found.values()])
     first = found[SKEWS[0]]
     out = xr.Dataset(

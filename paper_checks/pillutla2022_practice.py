@@ -21,11 +21,25 @@ import xarray as xr
 
 from analysis import empirical
 from analysis.claim import Budget, Claim, Evidence, Size
-from analysis.digits_study import FULL, SKEWS, WORDS, Scale, Skew, available, baselines, digits_study, personal
+from analysis.digits_study import (
+    ADAPTER,
+    FULL,
+    OUTPUT,
+    SKEWS,
+    WORDS,
+    Scale,
+    Skew,
+    adapters,
+    available,
+    baselines,
+    cure,
+    digits_study,
+    personal,
+)
 from analysis.empirical import Finding
 from analysis.personal_study import Contender
 from analysis.verdict import Verdict
-from paper_checks.session import Found, Unit, parts
+from paper_checks.session import Found, Unit, compute, known, parts
 
 ERROR = 0.05
 """The probability with which any limit of a claim's pieces of evidence misses."""
@@ -37,8 +51,6 @@ SMALL = 0.02
 """The largest difference in accuracy that counts as small."""
 
 PARTIAL = ("output", "adapter")
-CURED = "fedalt output"
-"""The method that weight decay and dropout are to cure."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +77,22 @@ SUITES: dict[Size, Suite] = {
 
 
 def contenders(suite: Suite) -> list[Contender]:
-    """All baselines; FedAlt and FedSim with a personal output layer and with personal adapters; and FedAlt's cures."""
-    out = baselines(suite.scale)
+    """All baselines; FedAlt and FedSim with a personal output layer and with personal adapters; FedAlt's cures; and
+    what the claims' figures show besides."""
+    scale = suite.scale
+    out = baselines(scale)
     for method in ("fedalt", "fedsim"):
-        out.append(personal(suite.scale, method, "output"))
-        out.append(personal(suite.scale, method, "adapter"))
-    return out + [
-        personal(suite.scale, "fedalt", "output", name=name, change=change) for name, change in cures(suite).items()
-    ]
+        out.append(personal(scale, method, "output"))
+        out.append(personal(scale, method, "adapter"))
+    out += cures(suite)
+    out += [one for one in adapters(scale).values() if one.name != ADAPTER]
+    return [*out, personal(scale, "fedalt", "input")]
 
 
-def cures(suite: Suite) -> dict[str, dict[str, float]]:
-    """What is to keep FedAlt's clients from becoming worse, by the name of the contender."""
-    decays = {f"{CURED}, weight decay {x:g}": {"weight_decay": x} for x in suite.decays}
-    return decays | {f"{CURED}, dropout {x:g}": {"dropout": x} for x in suite.dropouts}
+def cures(suite: Suite) -> list[Contender]:
+    """What is to keep FedAlt's clients from becoming worse."""
+    decays = [cure(suite.scale, "weight_decay", x) for x in suite.decays]
+    return decays + [cure(suite.scale, "dropout", x) for x in suite.dropouts]
 
 
 _LOCK = threading.Lock()
@@ -127,15 +141,15 @@ def alternating(data: xr.Dataset, where: str) -> list[Piece]:
 
 def worse_for_some(data: xr.Dataset, where: str, suite: Suite) -> list[Piece]:
     """Evidence on: some clients become worse, those with little data first, and neither cure helps."""
-    first = f"{where}: {CURED} makes clients worse than FedAvg"
-    rank = f"{where}: the fewer rows a client has, the less {CURED} gains it"
+    first = f"{where}: {OUTPUT} makes clients worse than FedAvg"
+    rank = f"{where}: the fewer rows a client has, the less {OUTPUT} gains it"
     out: list[Piece] = [
-        lambda e: empirical.some_worse(data, first, CURED, error=e),
-        lambda e: empirical.little_data_first(data, rank, CURED, error=e),
+        lambda e: empirical.some_worse(data, first, OUTPUT, error=e),
+        lambda e: empirical.little_data_first(data, rank, OUTPUT, error=e),
     ]
-    for cure in cures(suite):
-        name = f"{where}: {cure} leaves clients worse than FedAvg"
-        out.append(lambda e, k=cure, name=name: empirical.some_worse(data, name, k, beside=CURED, error=e))
+    for one in cures(suite):
+        name = f"{where}: {one.name} leaves clients worse than FedAvg"
+        out.append(lambda e, k=one.name, name=name: empirical.some_worse(data, name, k, beside=OUTPUT, error=e))
     return out
 
 
@@ -190,6 +204,15 @@ class Practice:
         asked = [unit.arguments[:2] for unit in self.units(budget)]
         studies = {one: data for one, (data,) in zip(asked, found, strict=True)}
         return evidence(self.which, SUITES[budget.size], studies)
+
+
+def studied(budget: Budget) -> dict[Skew, xr.Dataset] | None:
+    """What the claims' figures show: the data of the first partition, where they are computed already."""
+    suite = SUITES[budget.size]
+    units: dict[Skew, Unit] = {k: Unit(digits, (k, suite.partitions[0], suite)) for k in SKEWS}
+    if not all(known(unit, budget) for unit in units.values()):
+        return None
+    return {skew: compute(unit, budget)[0] for skew, unit in units.items()}
 
 
 _SETTING = (

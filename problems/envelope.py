@@ -130,6 +130,18 @@ class EnvelopeProblem(Problem):
         """Distance of v to the minimisers of f_m(u, ·), ``(..., k)``."""
         return (v - self.fine_tune(u, clients, v)).norm(dim=-1)
 
+    @cached_property
+    def _everyone(self) -> Tensor:
+        return super().everyone()
+
+    def everyone(self) -> Tensor:
+        """Indices of all clients, ``(n,)``: always the same tensor, not to be written to."""
+        return self._everyone
+
+    def _of(self, arrays: Tensor, clients: Tensor) -> Tensor:
+        """Rows ``(..., k, ...)`` of ``arrays (n, ...)``; those of ``everyone()`` are not copied."""
+        return arrays if clients is self._everyone else arrays[clients]
+
     def mean_envelope(self, u: Tensor) -> Tensor:
         """F(u) = (1/n) Σ_m F_m(u) for u ``(..., d_u)``: ``(...)``."""
         return self.envelope(self._copies(u), self.everyone()).mean(-1)
@@ -152,9 +164,18 @@ def chosen_clients(clients: Sequence[int], n: int, *, empty: bool = False) -> np
     return np.array(chosen, dtype=np.int64)
 
 
+SMALL = 512
+"""Entries of a matrix up to which products and sums are faster than torch's batched matrix product."""
+
+
 def apply(matrices: Tensor, vectors: Tensor) -> Tensor:
     """Matrices ``(..., i, j)`` times vectors ``(..., j)``: ``(..., i)``."""
-    return (matrices @ vectors[..., None])[..., 0]
+    i, j = matrices.shape[-2:]
+    if not 0 < i * j <= SMALL:
+        return (matrices @ vectors[..., None])[..., 0]
+    if i > 1 and matrices.stride(-1) > 1:  # the transpose of a stored matrix
+        return (matrices.mT * vectors[..., None]).sum(-2)
+    return (matrices * vectors[..., None, :]).sum(-1)
 
 
 def norms(matrices: np.ndarray) -> np.ndarray:

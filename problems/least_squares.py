@@ -60,16 +60,18 @@ class LeastSquares(EnvelopeProblem):
         return self.c.device
 
     def _residual(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
-        return apply(self.A[clients], u) + apply(self.B[clients], v) - self.c[clients]
+        return apply(self._of(self.A, clients), u) + apply(self._of(self.B, clients), v) - self._of(self.c, clients)
 
     def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
         return 0.5 * self._residual(u, v, clients).square().sum(-1)
 
     def grad_u(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
-        return apply(self.A[clients].mT, self._residual(u, v, clients))
+        A, B = self._of(self.A, clients), self._of(self.B, clients)
+        return apply(A.mT, apply(A, u) + apply(B, v) - self._of(self.c, clients))
 
     def grad_v(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
-        return apply(self.B[clients].mT, self._residual(u, v, clients))
+        A, B = self._of(self.A, clients), self._of(self.B, clients)
+        return apply(B.mT, apply(A, u) + apply(B, v) - self._of(self.c, clients))
 
     def kernel(self) -> Kernel:
         from problems.kernels import LEAST_SQUARES, pack
@@ -79,17 +81,18 @@ class LeastSquares(EnvelopeProblem):
 
     def fine_tune(self, u: Tensor, clients: Tensor, start: Tensor | None = None) -> Tensor:
         """θ★ = B⁺(c − Au), plus the part of ``start`` in ker B."""
-        least = apply(self._pinv[clients], self.c[clients] - apply(self.A[clients], u))
-        return least if start is None else least + apply(self._kernel[clients], start)
+        least = apply(self._of(self._pinv, clients), self._of(self.c, clients) - apply(self._of(self.A, clients), u))
+        return least if start is None else least + apply(self._of(self._kernel, clients), start)
 
     def envelope(self, u: Tensor, clients: Tensor) -> Tensor:
-        return 0.5 * (apply(self._R[clients], u) - self._p[clients]).square().sum(-1)
+        return 0.5 * (apply(self._of(self._R, clients), u) - self._of(self._p, clients)).square().sum(-1)
 
     def envelope_grad(self, u: Tensor, clients: Tensor) -> Tensor:
-        return apply(self._R[clients].mT, apply(self._R[clients], u) - self._p[clients])
+        R = self._of(self._R, clients)
+        return apply(R.mT, apply(R, u) - self._of(self._p, clients))
 
     def fine_tuning_distance(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
-        return apply(self._pinv[clients], self._residual(u, v, clients)).norm(dim=-1)
+        return apply(self._of(self._pinv, clients), self._residual(u, v, clients)).norm(dim=-1)
 
     def nearest_minimiser(self, u: Tensor) -> Tensor:
         kernel = torch.from_numpy(self.projected.kernel).to(u)

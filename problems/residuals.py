@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from problems.base import Constant, Constants, Kernel, Problem, check_array
+from problems.envelope import apply
 from problems.errors import InputError
 from problems.validation import Count, Matrix, NotNegative, Positive, Size, Stack
 
@@ -51,7 +52,9 @@ class Residuals(Problem):
         return self.c.device
 
     def _residual(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
-        moved = (self.A[clients] @ u[..., None] + self.B[clients] @ v[..., None])[..., 0]
+        moved = apply(self.A[clients], u)
+        if self.d_v:
+            moved = moved + apply(self.B[clients], v)
         return moved - self.c[clients]
 
     @property
@@ -67,10 +70,10 @@ class Residuals(Problem):
         return r / (1.0 + r.square()).square()
 
     def grad_u(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
-        return (self.A[clients].mT @ self._slopes(u, v, clients)[..., None])[..., 0]
+        return apply(self.A[clients].mT, self._slopes(u, v, clients))
 
     def grad_v(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
-        return (self.B[clients].mT @ self._slopes(u, v, clients)[..., None])[..., 0]
+        return apply(self.B[clients].mT, self._slopes(u, v, clients))
 
     def kernel(self) -> Kernel:
         from problems.kernels import RESIDUALS, pack

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rich import box
 from rich.markup import escape
@@ -17,25 +17,18 @@ from rich.table import Table
 from analysis.claim import Budget, Claim, Outcome, Size
 from analysis.claim_saved import claim_data, code_version, plain
 from analysis.latex_table import document
-from analysis.report_claims import GROUPS, results_of, standing, write_claims
+from analysis.report_claims import GROUPS, standing, write_claims
 from fedconv.commands import Interrupted, version
 from fedconv.commands.console import cores, note, number, progress, stdout
 from fedconv.commands.papers_cluster import on_cluster, on_processes
+from fedconv.commands.papers_pictures import drawn
 from fedconv.commands.papers_saved import read_runs, save_claim, save_run, saved_claims
 from fedconv.config import dump_toml
-from fedconv.sweep.processes import side_by_side
 from paper_checks import budget_of, chosen
 from paper_checks.session import Unit, compute, evidence_of, known, units_of
 from problems.errors import InputError
 
-if TYPE_CHECKING:
-    from analysis.report import Group
-    from analysis.report_proofs import Replay
-
 TITLE = "The claims of four papers"
-PICTURES = "figures"
-"""The folder in ``--out`` of the figures' data."""
-
 _COLOURS = {
     "holds": "green", "violated": "bold red", "inconclusive": "yellow", "premises_unmet": "yellow",
     "conjecture": "cyan", "unseen": "yellow",
@@ -268,81 +261,6 @@ def write(outcomes: Sequence[Outcome], out: Path, budget: Budget, command: str) 
         "fedconv": version(), "Python": platform.python_version(), "NumPy": numpy.__version__,
         "SciPy": scipy.__version__, "torch": torch.__version__,
     }  # fmt: skip
-    drawn, replays = drawn_and_replayed(outcomes, budget.workers)
+    pictures, replays = drawn(outcomes, out, budget)
     return write_claims(outcomes, out, title=TITLE, command=command, versions=versions, toml=dump_toml,
-                        pictures=drawn | pictures(outcomes, out, budget.workers), proofs=replays)  # fmt: skip
-
-
-def pictures(outcomes: Sequence[Outcome], out: Path, workers: int) -> dict[str, str]:
-    """``<svg>`` elements of the gallery's figures that the claims name; their data are kept in ``figures`` and read
-    again as long as the code is the same."""
-    from figures.gallery import FIGURES, data_of
-    from figures.style import svg
-
-    drawn: dict[str, str] = {}
-    wanted = [name for name in dict.fromkeys(o.claim.figure for o in outcomes) if name in FIGURES]
-    folder = out / PICTURES
-    if wanted:
-        folder.mkdir(exist_ok=True)
-    mark = folder / "code.txt"
-    same = mark.exists() and mark.read_text(encoding="utf-8") == code_version()
-    with progress() as bar:
-        task = bar.add_task("figures", total=len(wanted))
-        missing = [(name, folder) for name in wanted if not (same and (folder / f"{name}.nc").exists())]
-        bar.advance(task, len(wanted) - len(missing))
-        for name in side_by_side(_figure_data, missing, min(workers, max(1, len(missing))), "generator_unordered"):
-            bar.update(task, description=name)
-            bar.advance(task)
-    for name in wanted:
-        one = FIGURES[name]
-        data = data_of(one, folder, True)
-        drawn[name] = svg(one.figure(data), name, one.describe(data))
-    if wanted:
-        mark.write_text(code_version(), encoding="utf-8")
-    return drawn
-
-
-def _figure_data(name: str, folder: Path) -> str:
-    """Compute a figure's data into the folder; its name."""
-    from figures.gallery import FIGURES, data_of
-
-    data_of(FIGURES[name], folder, False)
-    return name
-
-
-def drawn_and_replayed(outcomes: Sequence[Outcome], workers: int) -> tuple[dict[str, str], list[Replay]]:
-    """``<svg>`` elements of the theorems' checks by group, and of all together; FA's and FS's proofs replayed, where
-    one of the two is among the claims."""
-    from analysis.report import OVERVIEW, groups
-    from figures import verdicts
-
-    found = groups(results_of(outcomes))
-    names = {"fedalt": "pillutla2022/theorem-FA", "fedsim": "pillutla2022/theorem-FS"}
-    wanted = [algorithm for algorithm, key in names.items() if any(o.claim.key == key for o in outcomes)]
-    calls = [*((_replays, x) for x in wanted), *((_picture, g) for g in found)]
-    with progress() as bar:
-        task = bar.add_task("pictures", total=len(calls))
-        made = []
-        for one in side_by_side(_called, calls, min(workers, max(1, len(calls)))):
-            made.append(one)
-            bar.advance(task)
-    drawn = {g.key: svg for g, svg in zip(found, made[len(wanted) :], strict=True) if svg is not None}
-    if found:
-        drawn[OVERVIEW] = verdicts.picture(found)
-    return drawn, [replay for replays in made[: len(wanted)] for replay in replays]
-
-
-def _called(function: Callable[[Any], Any], argument: Any) -> Any:
-    return function(argument)
-
-
-def _picture(group: Group) -> str | None:
-    from figures.bound_measured import picture
-
-    return picture(group)
-
-
-def _replays(algorithm: str) -> list[Replay]:
-    from fedconv.commands.verify import load_jobs, replayed_proofs
-
-    return replayed_proofs([settings for _, settings in load_jobs([], "quick")], [algorithm])
+                        pictures=pictures, proofs=replays)  # fmt: skip

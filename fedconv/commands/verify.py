@@ -6,7 +6,7 @@ import json
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +129,14 @@ def named(files: Sequence[Path], suite: str | None) -> str:
     return shlex.join(["fedconv", "verify", *(map(str, files) if files else ["--suite", suite or "quick"])])
 
 
-def replayed_proofs(jobs: Sequence[Settings], algorithms: Sequence[str] | None = None) -> list[Replay]:
+def quick_suite() -> Iterator[Settings]:
+    """The problem files of the quick suite, each built when it is asked for."""
+    from paper_checks import suite
+
+    return (settings_from(spec, spec["name"]) for spec in suite("quick"))
+
+
+def replayed_proofs(jobs: Iterable[Settings], algorithms: Sequence[str] | None = None) -> list[Replay]:
     """FA's and FS's proofs replayed on the first problem with partial participation, for a suite's report."""
     from analysis.facts import slug
     from analysis.report_proofs import Replay

@@ -20,6 +20,9 @@ from problems.layout import Layout
 SUBSETS = 128
 """Cohorts up to which the conditional expectation of f_t(w^{t+1}) is taken over all of them."""
 
+TOGETHER = 40_000
+"""Points w are evaluated together as long as all clients' masked models hold at most so many numbers."""
+
 INTERVALS = 8
 """Parts of the segment between old and new masked model at whose ends |∂_jF_k| is looked at."""
 
@@ -66,7 +69,9 @@ class Meter:
         self.everyone = whole.problem.everyone()
         self.marks = np.random.default_rng(0).integers(1, 2**62, whole.d)
         n, m = whole.n, method.m
-        self.subsets = list(combinations(range(n), m)) if m < n and math.comb(n, m) <= SUBSETS else []
+        self.together = max(1, TOGETHER // (R * n * whole.d))
+        known = 0 < m < n and math.comb(n, m) <= SUBSETS
+        self.subsets = torch.tensor(list(combinations(range(n), m)) if known else [], device=self.everyone.device)
 
     def put(self, name: str, t: int, values: Tensor | np.ndarray, columns: int | None = None) -> None:
         """Column t of a variable (one of T, or of ``columns``)."""
@@ -156,10 +161,11 @@ class Meter:
         if step.found is None:
             return zero, zero
         old, new = (masked(self._spread(step.after), mask) for mask in (step.masks, step.following))
-        slope = zero
-        for j in range(INTERVALS + 1):
-            at = old + (j / INTERVALS) * (new - old)
-            slope = torch.maximum(slope, masked(self.whole.grad(at, self.everyone), changed).abs().amax((-1, -2)))
+        slope, shares = zero, torch.arange(INTERVALS + 1, dtype=old.dtype, device=old.device) / INTERVALS
+        for share in shares.split(self.together):
+            at = old + share[:, None, None, None] * (new - old)
+            steepest = masked(self.whole.grad(at, self.everyone), changed).abs().amax((0, -1, -2))
+            slope = torch.maximum(slope, steepest)
         return slope, torch.linalg.vector_norm(new - old, dim=-1).amax(-1) / (2 * INTERVALS)
 
     def _virtual(self, step: Step, gradients: Tensor) -> None:
@@ -176,12 +182,19 @@ class Meter:
         self.put("drift_sq", step.t, (gradient - own).square().sum(-1).mean(-1))
         if m == n:
             self.put("f_expected", step.t, self.arrays["f_after"][:, step.t])
-        elif self.subsets:
-            total = torch.zeros_like(step.w[:, 0])
-            for chosen in self.subsets:
-                reached = server_step(self.method, step.w, update[:, chosen], masks[:, chosen])
-                total = total + self.whole.objective(reached, step.masks)
-            self.put("f_expected", step.t, total / len(self.subsets))
+        elif len(self.subsets):
+            self.put("f_expected", step.t, self._expected(step, update, masks))
+
+    def _expected(self, step: Step, update: Tensor, masks: Tensor) -> Tensor:
+        """Mean of f_t(w_{t+1}) over all cohorts ``(R,)``, from all clients' updates and masks ``(R, n, d)`` in the
+        order of ``step.clients``."""
+        total = torch.zeros_like(step.w[:, 0])
+        for chosen in self.subsets.split(self.together):
+            w = step.w[:, None, :].expand(-1, len(chosen), -1)
+            reached = server_step(self.method, w, update[:, chosen], masks[:, chosen])
+            for value in self.whole.objective(reached.transpose(0, 1), step.masks):
+                total = total + value  # one by one: the sum does not depend on how many are known at once
+        return total / len(self.subsets)
 
     def _everyones(self, step: Step, values: np.ndarray) -> np.ndarray:
         """Values ``(R, m, ...)`` of the cohort as those of all clients ``(R, n, ...)``, 0 for the absent."""

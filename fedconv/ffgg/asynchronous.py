@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedconv.algorithms.base import State
 from fedconv.ffgg.meter import Meter
@@ -42,14 +43,9 @@ def simulate_block(
     past = w.new_empty(R, how.tau_max + 1, problem.d_u)
     for k in range(T):
         past[:, k % (how.tau_max + 1)] = w
-        point = meter.point(k, w)
-        stale, applied = past[rows, slots[:, k]][:, None, :], clients[:, k, None]
-        update = problem.envelope_grad(stale, applied)[:, 0]
-        if point is not None:
-            gap = problem.envelope(stale, applied) - meter.inf_m[applied]
-            meter.put("stale_gap", k, gap[:, 0])
-            meter.put("issued_gap", k, point.F_gap)
-            meter.put("update_sq", k, update.square().sum(-1))
+        meter.point(k, w)
+        update = problem.envelope_grad(past[rows, slots[:, k]][:, None, :], clients[:, k, None])[:, 0]
+        meter.update(k, update)
         w = w - method.gamma * update
     meter.point(T, w)
     out = meter.finish(w) | {
@@ -57,4 +53,17 @@ def simulate_block(
         "delay": schedule.delay,
         "covering_window": schedule.covering_window(problem.n),
     }
+    if meter.wanted:
+        issued = torch.from_numpy(schedule.issued_at).to(device)
+        out |= {"issued_gap": out["F_gap"][:, :T].copy(), "stale_gap": _stale_gaps(meter, issued, clients)}
     return out if how.law == "adversarial" else out | {"virtual_time": schedule.time}
+
+
+def _stale_gaps(meter: Meter, issued: Tensor, clients: Tensor) -> np.ndarray:
+    """F_m(w^s) − inf f_m of ``clients (R, T)`` at the iterates ``issued (R, T)``."""
+    out = np.empty(tuple(issued.shape))
+    rows = torch.arange(len(issued), device=issued.device)[:, None]
+    for part in meter.spans(issued.shape[1], 1):
+        stale, applied = meter.path[rows, issued[:, part]][:, :, None, :], clients[:, part, None]
+        out[:, part] = (meter.problem.envelope(stale, applied) - meter.inf_m[applied])[..., 0].cpu().numpy()
+    return out

@@ -46,20 +46,33 @@ def simulate_block(
     w = start.u.to(problem.device).expand(R, -1)
     for k in range(T):
         slopes = meter.gradients(w)
-        meter.point(k, w, slopes)
+        meter.point(k, w)
         order = torch.from_numpy(orders(streams, replicates, k, n)).to(w.device) if defence.randomised else None
         own = None if flipped is None else flipped.envelope_grad(everywhere(w, threat.f), attackers)
         sent = attack(slopes, threat.f, own=own, defence=defence, order=order) if threat.f else slopes[:, :0]
         update = defence(torch.cat([slopes, sent], dim=1), threat.f, order)
-        if meter.wanted:
-            mean = slopes.mean(-2)
-            meter.put("update_sq", k, update.square().sum(-1))
-            meter.put("aggregation_error_sq", k, (update - mean).square().sum(-1))
-            meter.put("spread", k, (slopes - mean[:, None, :]).square().sum(-1).mean(-1))
-            meter.put("honest_sq", k, slopes.square().sum(-1).mean(-1))
+        meter.update(k, update)
         w = w - method.gamma * update
     meter.point(T, w)
-    return meter.finish(w)
+    out = meter.finish(w)
+    return out | _errors(meter) if meter.wanted else out
+
+
+def _errors(meter: Meter) -> dict[str, np.ndarray]:
+    """What the server's aggregate misses, and how the honest gradients are spread, in every round."""
+    names = ("aggregation_error_sq", "spread", "honest_sq")
+    out = {name: np.empty((meter.R, meter.T)) for name in names}
+    for part in meter.spans(meter.T, meter.problem.n):
+        slopes = meter.gradients(meter.path[:, part])
+        mean = slopes.mean(-2)
+        found = (
+            (meter.updates[:, part] - mean).square().sum(-1),
+            (slopes - mean[..., None, :]).square().sum(-1).mean(-1),
+            slopes.square().sum(-1).mean(-1),
+        )
+        for name, values in zip(names, found, strict=True):
+            out[name][:, part] = values.cpu().numpy()
+    return out
 
 
 def orders(streams: Streams, replicates: np.ndarray, k: int, n: int) -> np.ndarray:

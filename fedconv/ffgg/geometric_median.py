@@ -19,6 +19,9 @@ RESIDUAL = 1e-14
 STEPS, RULE = 60, 10
 """Newton steps at most; after ``RULE``, which is rarely reached, a flat valley is suspected."""
 
+TOGETHER = 4096
+"""Numbers of the differences from some data points that are taken at once."""
+
 DAMPING = (1.0, 0.5, 0.25, 1 / 16, 1 / 64, 1 / 1024)
 
 
@@ -65,15 +68,17 @@ def _row(x: Tensor, index: Tensor) -> Tensor:
 def _at_data_points(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """For every data point: Σ of the unit vectors to the others ``(B, n, d)``, its copies ``(B, n)``, and the sum of
     the distances from it ``(B, n)``."""
-    n = x.shape[1]
+    n, d = x.shape[1:]
     pulls, copies, heights = torch.empty_like(x), torch.empty_like(x[..., 0]), torch.empty_like(x[..., 0])
-    for k in range(n):
-        away = x - x[:, k : k + 1]
+    width = max(1, TOGETHER // (n * d))
+    for k in range(0, n, width):
+        part = slice(k, k + width)
+        away = x.unsqueeze(1) - x[:, part].unsqueeze(2)
         r = torch.linalg.vector_norm(away, dim=-1)
         same = r == 0
-        pulls[:, k] = (away / torch.where(same, 1, r).unsqueeze(-1)).sum(1)
-        copies[:, k] = same.sum(-1)
-        heights[:, k] = r.sum(-1)
+        pulls[:, part] = (away / torch.where(same, 1, r).unsqueeze(-1)).sum(2)
+        copies[:, part] = same.sum(-1)
+        heights[:, part] = r.sum(-1)
     return pulls, copies, heights
 
 
@@ -105,7 +110,7 @@ def _descend(points: Tensor, y: Tensor) -> Tensor:
     n = points.shape[1]
     active = torch.arange(len(y), device=y.device)
     for k in range(STEPS):
-        x, at = points[active], y[active]
+        x, at = (points, y.clone()) if len(active) == len(y) else (points[active], y[active])
         gradient, newton, weiszfeld = _steps(x, at)
         size = torch.linalg.vector_norm(gradient, dim=-1)
         move = size > RESIDUAL * n

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fedconv.algorithms.base import State, scatter
-from fedconv.ffgg.meter import Meter, Point, everywhere
+from fedconv.ffgg.meter import Meter, everywhere
 from fedconv.ffgg.method import FFGG
 from fedconv.ffgg.tuning import fine_tune
 from fedconv.streams import Streams
@@ -41,14 +41,21 @@ def simulate_block(
         distance = problem.fine_tuning_distance(everywhere(w, n), theta, problem.everyone())
         meter.arrays["fine_tuning_start_sq"] = distance.square().mean(-1).cpu().numpy()
     sampled = np.zeros((R, T, n), dtype=bool)
+    everyone = problem.everyone()
     for k in range(T):
-        order = streams.cohorts(replicates, k, n, m)[:, :m]
-        np.put_along_axis(sampled[:, k], order, True, axis=1)
-        gradients = meter.gradients(w) if m == n and (exact or meter.wanted) else None
-        point = meter.point(k, w, gradients)
-        w = rounds.step(k, w, torch.from_numpy(order).to(problem.device), gradients, point)
+        meter.point(k, w)
+        if m == n:
+            cohort = everyone
+        else:
+            order = streams.cohorts(replicates, k, n, m)[:, :m]
+            np.put_along_axis(sampled[:, k], order, True, axis=1)
+            cohort = torch.from_numpy(order).to(problem.device)
+        w = rounds.step(k, w, cohort)
     meter.point(T, w)
-    return meter.finish(w) | ({"cohort": sampled} if m < n else {})
+    out = meter.finish(w)
+    if meter.wanted:
+        out |= rounds.measured(sampled if m < n else None, out["F_gap"])
+    return out | ({"cohort": sampled} if m < n else {})
 
 
 class Exact:
@@ -57,42 +64,45 @@ class Exact:
     def __init__(self, problem: EnvelopeProblem, method: FFGG, meter: Meter) -> None:
         self.problem, self.method, self.meter = problem, method, meter
 
-    def step(self, k: int, w: Tensor, cohort: Tensor, gradients: Tensor | None, point: Point | None) -> Tensor:
-        """w^{k+1} ``(R, d_u)``. ``gradients (R, n, d_u)``: ∇F_m(w) of all clients, where m = n and they are known;
-        ``point``: what was measured at w, if anything."""
-        gamma, tau, meter = self.method.gamma, self.method.tau, self.meter
-        if gradients is None:
-            gradients = self.problem.envelope_grad(everywhere(w, cohort.shape[1]), cohort)
-        if tau == 1:
+    def step(self, k: int, w: Tensor, cohort: Tensor) -> Tensor:
+        """w^{k+1} ``(R, d_u)`` for ``cohort (R, m)``, or ``(n,)`` where everybody takes part."""
+        gamma, at = self.method.gamma, everywhere(w, cohort.shape[-1])
+        gradients = self.problem.envelope_grad(at, cohort)
+        if self.method.tau == 1:
             update = gradients.mean(-2)
             after = w - gamma * update
         else:
-            after = self._local_steps(k, w, cohort, gradients)
+            after = self._local_steps(k, at, cohort, gradients)
             update = (w - after) / gamma
-        if point is not None:
-            none = torch.zeros_like(update[:, 0])
-            meter.put("update_sq", k, update.square().sum(-1))
-            meter.put("bias_sq", k, none)
-            meter.put("fine_tuning_sq", k, none)
-            if tau == 1:
-                meter.put("local_gap", k, torch.take_along_dim(point.gaps, cohort, dim=1).mean(-1))
-                meter.put("virtual_gap", k, point.F_gap)
+        self.meter.update(k, update)
         return after
 
-    def _local_steps(self, k: int, w: Tensor, cohort: Tensor, gradients: Tensor) -> Tensor:
-        """The cohort's mean w after τ local steps, the first with the given gradients."""
-        problem, meter, tau = self.problem, self.meter, self.method.tau
-        at = everywhere(w, cohort.shape[1])
-        local = virtual = torch.zeros_like(w[:, 0])
-        for t in range(tau):
-            if meter.wanted:
-                local = local + (problem.envelope(at, cohort) - meter.inf_m[cohort]).mean(-1)
-                virtual = virtual + meter.objective(at.mean(-2)) - meter.F_star
-            at = at - self.method.gamma * (gradients if t == 0 else problem.envelope_grad(at, cohort))
+    def _local_steps(self, k: int, at: Tensor, cohort: Tensor, gradients: Tensor) -> Tensor:
+        """The cohort's mean w after τ local steps from ``at (R, m, d_u)``, the first with the given gradients."""
+        problem, meter, gamma, visited = self.problem, self.meter, self.method.gamma, [at]
+        for t in range(self.method.tau):
+            at = at - gamma * (gradients if t == 0 else problem.envelope_grad(at, cohort))
+            visited.append(at)
         if meter.wanted:
-            meter.put("local_gap", k, local)
-            meter.put("virtual_gap", k, virtual / tau)
+            path = torch.stack(visited[:-1])
+            gaps = problem.envelope(path, cohort) - meter.inf_m[cohort]
+            meter.put("local_gap", k, gaps.mean(-1).sum(0))
+            meter.put("virtual_gap", k, (meter.objective(path.mean(-2)) - meter.F_star).mean(0))
         return at.mean(-2)
+
+    def measured(self, sampled: np.ndarray | None, F_gap: np.ndarray) -> dict[str, np.ndarray]:
+        """What is known of all rounds when the run has ended."""
+        meter = self.meter
+        none = np.zeros((meter.R, meter.T))
+        out = {"bias_sq": none, "fine_tuning_sq": none.copy()}
+        if self.method.tau > 1:
+            return out
+        local = none.copy()
+        for part in meter.spans(meter.T, meter.problem.n):
+            gaps = (meter.envelopes(meter.path[:, part]) - meter.inf_m).cpu().numpy()
+            mine = gaps if sampled is None else gaps[sampled[:, part]].reshape(*gaps.shape[:2], -1)
+            local[:, part] = mine.mean(-1)
+        return out | {"local_gap": local, "virtual_gap": F_gap[:, : meter.T].copy()}
 
 
 class Tuned:
@@ -103,18 +113,20 @@ class Tuned:
         self.problem, self.method, self.meter = problem, method, meter
         self.theta = self.theta_start = theta
 
-    def step(self, k: int, w: Tensor, cohort: Tensor, gradients: Tensor | None, point: Point | None) -> Tensor:
+    def step(self, k: int, w: Tensor, cohort: Tensor) -> Tensor:
         """w^{k+1} ``(R, d_u)``; arguments as in ``Exact.step``."""
         problem, meter = self.problem, self.meter
+        if cohort.ndim == 1:
+            cohort = cohort.expand(w.shape[0], -1)
         first = self.theta if self.method.fine_tuning.warm else self.theta_start
         at = everywhere(w, cohort.shape[1])
         mine = torch.take_along_dim(first, cohort[..., None], dim=1)
         theta, steps = fine_tune(problem, self.method.fine_tuning, at, mine, cohort)
         self.theta = scatter(self.theta, cohort, theta)
         update = problem.grad_u(at, theta, cohort).mean(-2)
-        if point is not None:
-            exact = problem.envelope_grad(at, cohort) if gradients is None else gradients
-            meter.put("update_sq", k, update.square().sum(-1))
+        meter.update(k, update)
+        if meter.wanted:
+            exact = problem.envelope_grad(at, cohort)
             meter.put("bias_sq", k, (update - exact.mean(-2)).square().sum(-1))
             distance = problem.fine_tuning_distance(at, theta, cohort)
             meter.put("fine_tuning_sq", k, distance.square().mean(-1))
@@ -122,3 +134,7 @@ class Tuned:
             meter.put("fine_tuning_grad", k, slope.mean(-1))
             meter.put("fine_tuning_steps", k, steps.amax(-1))
         return w - self.method.gamma * update
+
+    def measured(self, sampled: np.ndarray | None, F_gap: np.ndarray) -> dict[str, np.ndarray]:
+        """Nothing more: all is measured round by round."""
+        return {}

@@ -54,7 +54,8 @@ class Fitted:
     state: u and V as the method has them after the last round (FedAlt, FedSim: in the problem's split; the others:
     whole models). before, after: every client's whole model ``(R, n, D)`` before and after its last local phase, in the
     module's order, so the u of ``problem.with_personal(())``. F ``(R, T)``, F_final ``(R,)``: the training objective,
-    None for methods without one; sampled ``(R, T, n)``. Seeds that diverge hold inf or NaN.
+    None for methods without one or where it was not asked for; sampled ``(R, T, n)``. Seeds that diverge hold inf or
+    NaN.
     """
 
     problem: ModuleProblem
@@ -119,13 +120,15 @@ def fit(
     *,
     starts: Starts | None = None,
     progress: Callable[[int], None] | None = None,
+    objective: bool = True,
 ) -> Fitted:
     """Train by a recipe from every seed; all seeds and clients are computed together.
 
     Cohorts and rows are those of the root seed (``fedconv.streams``, replicate 0), the same for all methods. starts:
     initial (u, V) of a seed; left out, the module's own parameters for all. progress is called with 1 after each
-    round. Raises InputError for seeds that are not different integers ≥ 0, a start that does not fit, and where the
-    problem does not fit the recipe.
+    round. objective: record F before every round, which goes over all rows; False saves that time. Raises InputError
+    for seeds that are not different integers ≥ 0, a start that does not fit, and where the problem does not fit the
+    recipe.
     """
     if len(seeds) == 0 or len(set(seeds)) != len(seeds):
         raise InputError(f"seeds must be different integers, at least one; got {list(seeds)}")
@@ -140,7 +143,7 @@ def fit(
     rule = rule_of(problem, recipe, draws)
     check_one_model(rule, v)
     R, T = len(seeds), recipe.rounds
-    F = np.empty((R, T)) if rule.has_objective else None
+    F = np.empty((R, T)) if objective and rule.has_objective else None
     sampled = np.zeros((R, T, problem.n), dtype=bool)
     with single_torch_thread():
         state = rule.begin(u, v)
@@ -165,15 +168,17 @@ def train(
     *,
     starts: Starts | None = None,
     progress: Callable[[int], None] | None = None,
+    objective: bool = True,
 ) -> xr.Dataset:
     """:func:`fit` and what the models do on held-out rows, one pair (X, y) a client; names in ``VARIABLES``.
 
     Dims (seed, client, round). ``accuracy_before`` and ``loss_before`` belong to the model that a client has when the
     rounds are over (what the server sends it, and its own part), ``accuracy_after`` and ``loss_after`` to the model
     after the client's last local phase, which every client runs. Accuracies are absent where the loss is no
-    cross-entropy, F where the method has no single objective (pFedMe, Ditto). Losses are means over a client's rows,
-    without regularisation. Seeds that diverge are kept as inf or NaN. attrs: recipe, model and versions as JSON.
+    cross-entropy, F where the method has no single objective (pFedMe, Ditto) or ``objective`` is False. Losses are
+    means over a client's rows, without regularisation. Seeds that diverge are kept as inf or NaN. attrs: recipe, model
+    and versions as JSON.
     """
     problem.on(held_out)  # what does not fit is said before anything is trained
     with single_torch_thread():
-        return fit(problem, recipe, seeds, starts=starts, progress=progress).dataset(held_out)
+        return fit(problem, recipe, seeds, starts=starts, progress=progress, objective=objective).dataset(held_out)

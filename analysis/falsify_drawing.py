@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,12 +62,16 @@ class Draft(Protocol):
     def describe(self) -> str: ...
 
 
+Variation = Callable[[Any, Rng, Wishes], Any]
+"""A draft, and the same run with something changed."""
+
+
 @dataclass(frozen=True)
 class Drawing:
     """How runs of a method are drawn.
 
-    ``name``: of the method; ``kinds`` of run; ``draw`` and ``vary``: a random draft, and the same with a thing or two
-    changed; ``steps``: what may be done to a file to make it small. ``before``: the inputs of an experiment, with at
+    ``name``: of the method; ``kinds`` of run; ``draw``: a random draft; ``variations``: of which :meth:`vary` takes one
+    or two; ``steps``: what may be done to a file to make it small. ``before``: the inputs of an experiment, with at
     least the named numbers among those that take long; ``unit``: of steps that no condition bounds; ``extras``: arrays
     and attributes of a trace that a block of replicates has not; ``allows``: whether a kind of run agrees with the
     premises of a statement that fits it; ``paths``: streams that draw each equally likely course of a run once, and
@@ -79,7 +83,7 @@ class Drawing:
     name: str
     kinds: tuple[str, ...]
     draw: Callable[[Rng, Wishes], Any]
-    vary: Callable[[Any, Rng, Wishes], Any]
+    variations: tuple[Variation, ...]
     steps: tuple[Step, ...]
     before: Callable[[Runnable, frozenset[str]], StatementInputs]
     unit: Callable[[Runnable, StatementInputs], float]
@@ -89,6 +93,12 @@ class Drawing:
     few: int = 64
     one_step: bool = False
     loose: float = 1.0
+
+    def vary(self, draft: Any, rng: Rng, wishes: Wishes) -> Any:
+        """The same run with one thing, or two, changed a little."""
+        for _ in range(1 + int(rng.random() < 0.3)):
+            draft = pick(rng, self.variations)(draft, rng, wishes)
+        return draft
 
 
 @dataclass(frozen=True)
@@ -161,9 +171,10 @@ def step_of(rng: Rng, wishes: Wishes) -> float:
     return 1.0 if rng.random() < 0.5 else float(pick(rng, (0.9, 0.5, 0.5, 0.25, 0.1, rng.random())))
 
 
-def other_step(step: float, rng: Rng, wishes: Wishes) -> float:
-    """A step near another, or any."""
+def other_step(draft: Any, rng: Rng, wishes: Wishes) -> Any:
+    """The same run with a step near its own, or any."""
     if wishes.one_step:
-        return step
-    moved = step * float(np.exp(0.5 * rng.standard_normal())) if rng.random() < 0.7 else step_of(rng, wishes)
-    return min(moved, max(wishes.most_step, 1.0))
+        return draft
+    near = rng.random() < 0.7
+    moved = draft.step * float(np.exp(0.5 * rng.standard_normal())) if near else step_of(rng, wishes)
+    return replace(draft, step=min(moved, max(wishes.most_step, 1.0)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.falsify_arrays import STEPS
 from analysis.falsify_drawing import Drawing, Wishes
-from analysis.falsify_fedfomo_draw import KINDS, draw, vary
+from analysis.falsify_fedfomo_draw import KINDS, VARIATIONS, draw
 from analysis.theorems.fedfomo import METHOD
 from analysis.theorems.statement import StatementInputs
 from fedconv.fedfomo.experiment import FedFomoExperiment
@@ -58,4 +58,4 @@ def _allows(kind: str, wishes: Wishes) -> bool:
     return kept and all(kind in BREAKS.get(name, KINDS) for name in wishes.dropped)
 
 
-DRAWING = Drawing("fedfomo", KINDS, draw, vary, STEPS, _before, _unit, _extras, _allows, few=16, loose=2.5)
+DRAWING = Drawing("fedfomo", KINDS, draw, VARIATIONS, STEPS, _before, _unit, _extras, _allows, few=16, loose=2.5)

@@ -12,7 +12,7 @@ import torch
 
 from analysis.falsify_arrays import STEPS
 from analysis.falsify_drawing import Drawing, Wishes
-from analysis.falsify_fedspa_draw import KINDS, draw, vary
+from analysis.falsify_fedspa_draw import KINDS, VARIATIONS, draw
 from analysis.falsify_paths import courses
 from analysis.theorems.fedspa_formulas import FREE
 from analysis.theorems.fedspa_inputs import statement_inputs
@@ -87,4 +87,4 @@ def _allows(kind: str, wishes: Wishes) -> bool:
     return frozen in (None, kind.startswith("frozen")) and not (noiseless and kind.endswith("noisy"))
 
 
-DRAWING = Drawing("fedspa", KINDS, draw, vary, STEPS, _before, _unit, _extras, _allows, _paths, few=32)
+DRAWING = Drawing("fedspa", KINDS, draw, VARIATIONS, STEPS, _before, _unit, _extras, _allows, _paths, few=32)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from analysis.falsify_drawing import Rng, Wishes, crisp, nudged, other_step, pick, step_of, stretched
+from analysis.falsify_drawing import Rng, Variation, Wishes, crisp, nudged, other_step, pick, step_of, stretched
 from fedconv.algorithms.base import State
 
 if TYPE_CHECKING:
@@ -213,20 +212,9 @@ def _search(rng: Rng) -> dict[str, Any]:
 # ---- variations ------------------------------------------------------------------------------------------------
 
 
-def vary(draft: Draft, rng: Rng, wishes: Wishes) -> Draft:
-    """The same run with one thing, or two, changed a little."""
-    for _ in range(1 + int(rng.random() < 0.3)):
-        draft = pick(rng, VARIATIONS)(draft, rng, wishes)
-    return draft
-
-
 def _other_rounds(draft: Draft, rng: Rng, _: Wishes) -> Draft:
     T = draft.T * 2 if rng.random() < 0.4 else max(1, draft.T + int(pick(rng, (-1, 1))))
     return replace(draft, T=min(T, MOST_ROUNDS))
-
-
-def _other_step(draft: Draft, rng: Rng, wishes: Wishes) -> Draft:
-    return replace(draft, step=other_step(draft.step, rng, wishes))
 
 
 def _other_number(draft: Draft, rng: Rng, _: Wishes) -> Draft:
@@ -269,10 +257,10 @@ def _other_rest(draft: Draft, rng: Rng, _: Wishes) -> Draft:
     return replace(draft, sigma=draft.sigma * math.exp(0.5 * rng.standard_normal()))
 
 
-VARIATIONS: tuple[Callable[[Draft, Rng, Wishes], Draft], ...] = (
+VARIATIONS: tuple[Variation, ...] = (
     _other_rounds,
-    _other_step,
-    _other_step,
+    other_step,
+    other_step,
     _other_number,
     _other_number,
     _scaled,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.falsify_arrays import STEPS
 from analysis.falsify_drawing import Drawing, Wishes
-from analysis.falsify_ffgg_draw import KINDS, OVER, draw, vary
+from analysis.falsify_ffgg_draw import KINDS, OVER, VARIATIONS, draw
 from analysis.theorems.ffgg import METHOD
 from analysis.theorems.statement import StatementInputs
 from fedconv.run import Runnable
@@ -25,4 +25,4 @@ def _allows(kind: str, wishes: Wishes) -> bool:
     return kind != "worlds" or OVER not in wishes.kept
 
 
-DRAWING = Drawing("ffgg", KINDS, draw, vary, STEPS, _before, _unit, allows=_allows, one_step=True)
+DRAWING = Drawing("ffgg", KINDS, draw, VARIATIONS, STEPS, _before, _unit, allows=_allows, one_step=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from analysis.falsify_drawing import CRISP, Rng, Wishes, crisp, other_step, pick, step_of
+from analysis.falsify_drawing import CRISP, Rng, Variation, Wishes, crisp, other_step, pick, step_of
 from fedconv.algorithms.base import State
 from fedconv.ffgg.aggregators import AGGREGATORS
 from fedconv.ffgg.attacks import ATTACKS
@@ -269,21 +268,10 @@ def _threat(rng: Rng, kind: str, n: int, wishes: Wishes) -> dict[str, Any]:
 # ---- variations ------------------------------------------------------------------------------------------------
 
 
-def vary(draft: Draft, rng: Rng, wishes: Wishes) -> Draft:
-    """The same run with one thing, or two, changed a little."""
-    for _ in range(1 + int(rng.random() < 0.3)):
-        draft = pick(rng, VARIATIONS)(draft, rng, wishes)
-    return draft
-
-
 def _other_rounds(draft: Draft, rng: Rng, _: Wishes) -> Draft:
     T = draft.T * 2 if rng.random() < 0.5 else max(1, draft.T // 2)
     T = T if rng.random() < 0.7 else max(1, draft.T + int(pick(rng, (-1, 1))))
     return replace(draft, T=min(T, MOST_ROUNDS))
-
-
-def _other_step(draft: Draft, rng: Rng, wishes: Wishes) -> Draft:
-    return replace(draft, step=other_step(draft.step, rng, wishes))
 
 
 def _other_number(draft: Draft, rng: Rng, wishes: Wishes) -> Draft:
@@ -331,10 +319,10 @@ def _other_algorithm(draft: Draft, rng: Rng, wishes: Wishes) -> Draft:
     return replace(draft, m=m, tau=tau, tables=tables)
 
 
-VARIATIONS: tuple[Callable[[Draft, Rng, Wishes], Draft], ...] = (
+VARIATIONS: tuple[Variation, ...] = (
     _other_rounds,
-    _other_step,
-    _other_step,
+    other_step,
+    other_step,
     _other_number,
     _other_number,
     _scaled,

@@ -32,7 +32,7 @@ from analysis.report_proofs import sections as proof_sections
 from analysis.theorems import THEOREMS, Theorem, theorem
 from analysis.theorems.base import Mutant, rhs
 from analysis.theorems.statement import Statement, floor, lhs
-from analysis.verdict import STATUSES, Status
+from analysis.verdict import CERTAIN, STATUSES, Status
 from fedconv.trace import VARIABLES
 from problems.errors import InputError
 
@@ -201,7 +201,7 @@ def _counts(results: Sequence[Result]) -> dict[str, int]:
 
 def _summary(results: Sequence[Result], found: Sequence[Group]) -> dict[str, Any]:
     """What the first paragraph says."""
-    sampled = [r.verdict.error for r in results if r.verdict.method not in ("deterministic", "exact", "pathwise")]
+    sampled = [r.verdict.error for r in results if r.verdict.method not in CERTAIN]
     comparable = [(r, g) for g in found for r in g.results if _comparable(r)]
     closest = max(comparable, key=lambda pair: pair[0].verdict.tightness, default=None)
     return {

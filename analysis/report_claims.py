@@ -17,6 +17,7 @@ from analysis.facts import slug
 from analysis.methods import statements
 from analysis.report_proofs import Replay
 from analysis.theorems import THEOREMS, theorem
+from analysis.verdict import CERTAIN
 
 CITATIONS: dict[str, str] = {
     "pillutla2022": "Pillutla, Malik, Mohamed, Rabbat, Sanjabi, Xiao 2022: Federated Learning with Partial Model"
@@ -86,6 +87,23 @@ def account(
         "claims": len(outcomes),
         "closest": _closest(outcomes),
         "anchor": anchor,
+        "errors": errors(outcomes),
+    }
+
+
+def errors(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """How surely the page speaks. Of claims that follow from a proof: the number of limits that may err, the largest
+    error of one and the sum of all; of conjectures and empirical claims: the largest sum of one claim's; and the number
+    of checks without a chance of error."""
+    all_of = {o.claim.key: [e.verdict.error for e in o.evidence if e.verdict.method not in CERTAIN] for o in outcomes}
+    apart = {o.claim.key for o in outcomes if o.claim.kind in ("conjecture", "empirical")}
+    proved = [x for key, found in all_of.items() if key not in apart for x in found]
+    return {
+        "limits": len(proved),
+        "each": max(proved, default=0.0),
+        "together": sum(proved),
+        "apart": max((sum(all_of[key]) for key in apart), default=0.0),
+        "certain": sum(len(o.evidence) - len(all_of[o.claim.key]) for o in outcomes),
     }
 
 

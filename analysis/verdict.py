@@ -19,6 +19,10 @@ RELATIVE_FLOOR = 1e-9
 """A deterministic ``lhs ≤ rhs`` is read as ``lhs ≤ rhs·(1 + RELATIVE_FLOOR) + floor``: rounding is no violation."""
 
 
+CERTAIN = ("deterministic", "exact", "pathwise", "search")
+"""Methods of verdicts that have no chance of error."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Whether a bound holds, by how much, and how sure that is.

@@ -29,49 +29,23 @@ PROOFS = {"fedalt": "FA", "fedsim": "FS"}
 COPIES = {"quick": 8192, "full": 65536}
 STATES = {"quick": 2, "full": 12}
 
+_WAVES = {"family": "trigonometric", "L_u": 1.0, "L_v": 2.0, "chi": 0.6, "delta": 1.0}
 _COUNTED = {
     "name": "small waves, coin-flip noise, every outcome of a round",
-    "problem": {
-        "family": "trigonometric",
-        "n": 3,
-        "d_u": 1,
-        "d_v": 1,
-        "L_u": 1.0,
-        "L_v": 2.0,
-        "chi": 0.6,
-        "delta": 1.0,
-    },
+    "problem": _WAVES | {"n": 3, "d_u": 1, "d_v": 1},
     "noise": {"law": "rademacher", "sigma_u": 0.5, "sigma_v": 0.7},
     "algorithm": {"m": 2, "tau": 1, "eta": 0.3},
     "run": {"T": 12},
 }
 _DRIFTING = {
     "name": "waves with 3 local steps, no noise, every cohort",
-    "problem": {
-        "family": "trigonometric",
-        "n": 6,
-        "d_u": 3,
-        "d_v": 2,
-        "L_u": 1.0,
-        "L_v": 2.0,
-        "chi": 0.6,
-        "delta": 1.0,
-    },
+    "problem": _WAVES | {"n": 6, "d_u": 3, "d_v": 2},
     "algorithm": {"m": 2, "tau": 3, "eta": 0.3},
     "run": {"T": 12},
 }
 _SAMPLED = {
     "name": "waves, Gaussian noise, 3 local steps",
-    "problem": {
-        "family": "trigonometric",
-        "n": 6,
-        "d_u": 3,
-        "d_v": 2,
-        "L_u": 1.0,
-        "L_v": 2.0,
-        "chi": 0.6,
-        "delta": 1.0,
-    },
+    "problem": _WAVES | {"n": 6, "d_u": 3, "d_v": 2},
     "noise": {"law": "gaussian", "sigma_u": 1.0, "sigma_v": 1.0},
     "algorithm": {"m": 2, "tau": 3, "eta": 0.5},
     "run": {"T": 12},

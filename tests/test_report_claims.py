@@ -13,7 +13,7 @@ from analysis.check import Curve, Result
 from analysis.claim import Budget, Claim, Evidence, Outcome
 from analysis.mathml import latex, prose
 from analysis.methods import statements
-from analysis.report_claims import anchor, results_of, standing, write_claims
+from analysis.report_claims import anchor, errors, results_of, standing, write_claims
 from analysis.theorems import THEOREMS
 from analysis.theorems.statement import StatementInputs
 from analysis.verdict import Status, Verdict
@@ -51,6 +51,19 @@ def test_a_claim_is_as_good_as_its_worst_evidence() -> None:
     against = (Evidence("search", verdict("violated")),)
     assert standing(Outcome(claim("third", kind="conjecture"), against)) == "violated"
     assert standing(Outcome(claim("fifth", kind="empirical"), against)) == "unseen"
+
+
+def test_errors_of_proved_and_of_other_claims_are_told_apart() -> None:
+    sampled = Evidence("runs", verdict(method="Student t", error=1e-9))
+    guessed = Evidence("seeds", verdict(method="Student t", error=0.02))
+    some = (
+        Outcome(claim("a"), (sampled, sampled, checked("FFGG-1a"))),
+        Outcome(claim("b", kind="lemma"), (sampled,)),
+        Outcome(claim("c", kind="empirical"), (guessed, guessed)),
+        Outcome(claim("d", kind="conjecture"), (guessed, Evidence("search", verdict(method="search", error=0.0)))),
+    )
+    assert errors(some) == {"limits": 3, "each": 1e-9, "together": pytest.approx(3e-9), "apart": 0.04, "certain": 2}
+    assert errors(OUTCOMES) == {"limits": 0, "each": 0.0, "together": 0.0, "apart": 0.0, "certain": 6}
 
 
 def test_evidence_is_counted_once() -> None:

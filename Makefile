@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 DOCS   := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help report test check bench docs clean
+.PHONY: help report test check bench docs gallery clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ $(DOCS): $(STAMP)
 docs: $(DOCS)    ## the documentation, in docs/_build/html
 	$(BIN)/python docs/_ext/gallery_page.py docs/_gallery
 	$(BIN)/python -m sphinx -E -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
+
+gallery: $(DOCS) ## the figures of the documentation, also those that take minutes; `make docs` shows them
+	$(BIN)/python docs/_ext/gallery_page.py docs/_gallery --long
 
 clean:           ## remove everything that the other targets made
 	rm -rf $(VENV) report build docs/_build docs/_gallery *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from analysis.theorems.statement import StatementInputs
+from analysis.theorems.statement import StatementInputs, check_measured
 from fedconv.trace import read
 from problems.base import GRADES, Grade
-from problems.errors import InputError
 from problems.targets import TargetConstants
 
 if TYPE_CHECKING:
@@ -29,11 +28,7 @@ SHIFT = 1e-14
 
 def of_trace(trace: xr.Dataset) -> StatementInputs:
     """Inputs of a recorded run. Raises InputError for a trace that was recorded without measures."""
-    if "loss" not in trace:
-        raise InputError(
-            f"theorems about FedFomo need a trace of level 'stationarity' or 'proof'; got"
-            f" {trace.attrs.get('level', 'unknown')!r}"
-        )
+    check_measured(trace, "loss", "FedFomo")
     return statement_inputs(
         TargetConstants.from_dict(read(trace, "target_constants")),
         read(trace, "algorithm"),

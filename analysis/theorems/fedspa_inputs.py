@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from analysis.theorems.fedspa_formulas import best_parameters
-from analysis.theorems.statement import StatementInputs
+from analysis.theorems.statement import StatementInputs, check_measured
 from fedconv.fedspa.constants import MaskedConstants
 from fedconv.fedspa.meter import SUBSETS
 from fedconv.fedspa.whole import Whole
@@ -31,11 +31,7 @@ SHIFT = 1e-14
 
 def of_trace(trace: xr.Dataset) -> StatementInputs:
     """Inputs of a recorded run. Raises InputError for a trace that was recorded without measures."""
-    if "f" not in trace:
-        raise InputError(
-            f"theorems about FedSpa need a trace of level 'stationarity' or 'proof'; got"
-            f" {trace.attrs.get('level', 'unknown')!r}"
-        )
+    check_measured(trace, "f", "FedSpa")
     return statement_inputs(
         MaskedConstants.from_dict(read(trace, "masked_constants")),
         read(trace, "algorithm"),

@@ -209,7 +209,7 @@ WEIGHTED = measured(
     lambda t, v: points(t, "grad_sq")[:, :-1] @ _weights(t, v) / _weights(t, v).sum(),
     "grad_sq",
 )
-_COMMON_D = {**_SAMPLING, a: omega * L * L_max * gamma**2, growth: a}
+_COMMON_D = {omega: _SAMPLING[omega], a: omega * L * L_max * gamma**2, growth: a}
 _KEPT = gamma * (2 - gamma * L * (1 - omega))
 FFGG_3D = claim(
     "FFGG-3d",
@@ -232,10 +232,10 @@ FFGG_3D = claim(
         Weakened("no_floor", "no floor though G > 0", {rhs: 2 * D_0.symbol / (WEIGHT.symbol * _KEPT)}),
     ),
 )
-_SHORT = Condition("γ²ωLL_maxT", gamma**2 * omega * L * L_max * T)
+_SHORT = Condition("γ²ωTL·L_max", gamma**2 * omega * L * L_max * T)
 FFGG_3D_MIN = claim(
     "FFGG-3d-min",
-    "partial participation, nonconvex: steps below (ωLL_maxT)^{−1/2}; min_k E‖∇F(w^k)‖² is at most this mean",
+    "partial participation, nonconvex: steps below (ωTL·L_max)^{−1/2}; min_k E‖∇F(w^k)‖² is at most this mean",
     {
         **_COMMON_D,
         lhs: WEIGHTED.symbol,
@@ -249,7 +249,7 @@ FFGG_3D_MIN = claim(
     pathwise=False,
     written={"growth": "a"},
     mutants=(
-        Weakened("no_condition", "any step up to 1/L", without=("γ²ωLL_maxT",)),
+        Weakened("no_condition", "any step up to 1/L", without=("γ²ωTL·L_max",)),
         Weakened("no_floor", "no floor though G > 0", {rhs: 2 * sp.E * D_0.symbol / (gamma * T)}),
     ),
 )

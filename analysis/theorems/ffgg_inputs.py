@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from analysis.theorems.statement import StatementInputs
+from analysis.theorems.statement import StatementInputs, check_measured
 from fedconv.ffgg.threat import Byzantine
 from fedconv.trace import read
 from problems.base import GRADES, Constant, Grade
@@ -41,11 +41,7 @@ WORST_CONDITION = 1e4
 
 def of_trace(trace: xr.Dataset) -> StatementInputs:
     """Inputs of a recorded run. Raises InputError for a trace that was recorded without measures."""
-    if "F" not in trace:
-        raise InputError(
-            f"theorems about FFGG need a trace of level 'stationarity' or 'proof'; got"
-            f" {trace.attrs.get('level', 'unknown')!r}"
-        )
+    check_measured(trace, "F", "FFGG")
     start = trace["u_start"].values
     found = statement_inputs(
         EnvelopeConstants.from_dict(read(trace, "envelope_constants")),

@@ -123,8 +123,13 @@ PL = positive("mu", "no μ > 0 is known with ‖∇F‖² ≥ 2μ(F − F★)")
 KNOWN_ZETA = finite("zeta", "ζ★ is not known")
 
 
+WRITTEN = {"zeta": "ζ_*", "F_star": "F_*", "inf_mean": "⟨inf f⟩"}
+"""How symbols are written, in LaTeX and in MathML; ⟨inf f⟩ = (1/M) Σ_m inf f_m."""
+
+
 def claim(key: str, title: str, definitions: Mapping[sp.Symbol, Any], *found: Measured, **more: Any) -> Statement:
     """A statement about FFGG; ``source`` is DERIVED unless given, the step size is γ."""
-    given = {"source": DERIVED, "pathwise": True, "step": "gamma", "written": {"zeta": r"\zeta_*"}} | more
+    given = {"source": DERIVED, "pathwise": True, "step": "gamma"} | more
+    given["written"] = WRITTEN | given.get("written", {})
     exact = {s: sp.sympify(e) for s, e in definitions.items()}
     return Statement(key=key, title=title, algorithms=ALGORITHMS, definitions=exact, measured=found, **given)

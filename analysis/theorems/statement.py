@@ -298,3 +298,12 @@ def _closest(
     worst = np.where((excess > 0).any(axis=1), excess.argmax(axis=1), nearest)[:, None]
     chosen = [np.take_along_axis(x, worst, axis=1)[:, 0] for x in (left, right, floors)]
     return chosen[0], chosen[1], float(np.max(chosen[2]))
+
+
+def check_measured(trace: xr.Dataset, variable: str, method: str) -> None:
+    """Raise InputError for a trace of the method that was recorded without measures, so without that variable."""
+    if variable not in trace:
+        raise InputError(
+            f"theorems about {method} need a trace of level 'stationarity' or 'proof'; got"
+            f" {trace.attrs.get('level', 'unknown')!r}"
+        )

@@ -1,6 +1,7 @@
 """The gallery: every figure of ``fedconv figures`` with its words and its command.
 
-As a program, ``python gallery_page.py FOLDER`` draws the figures that the folder lacks.
+As a program, ``python gallery_page.py FOLDER [--long]`` draws the figures that the folder lacks, those that take
+minutes only with ``--long``.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ def lacks(folder: Path, name: str) -> bool:
     return not all((folder / f"{name}.{kind}").exists() for kind in ("svg", "nc"))
 
 
-def missing(folder: Path) -> list[str]:
-    """Figures that ``fedconv figures`` draws unasked and that are not there."""
-    return [name for name, one in FIGURES.items() if not one.long and lacks(folder, name)]
+def missing(folder: Path, long: bool = False) -> list[str]:
+    """Figures that are not there, of those that ``fedconv figures`` draws unasked, or of all."""
+    return [name for name, one in FIGURES.items() if (long or not one.long) and lacks(folder, name)]
 
 
 def page(folder: Path) -> str:
@@ -33,7 +34,7 @@ def page(folder: Path) -> str:
     for name, one in FIGURES.items():
         parts += [f"## {name}", one.summary]
         if lacks(pictures, name):
-            parts.append("Takes minutes, and is drawn only where it is named.")
+            parts.append("Takes minutes, and is drawn only where it is named; `make gallery` draws it here.")
         else:
             words = " ".join(one.describe(data_of(one, pictures, reuse=True)).split())
             parts.append(f"```{{image}} {FOLDER}/{name}.svg\n:alt: {words}\n:class: picture\n```")
@@ -45,5 +46,5 @@ if __name__ == "__main__":
     from fedconv.cli import main
 
     target = Path(sys.argv[1])
-    lacking = missing(target)
+    lacking = missing(target, long="--long" in sys.argv[2:])
     sys.exit(main(["figures", *lacking, "--out", str(target)]) if lacking else 0)

@@ -194,7 +194,7 @@ class ModuleProblem(Problem):
         point for batches of b rows."""
         means = [self.grad_u(u, v, clients), self.grad_v(u, v, clients)]
         shape = means[0].shape[:-1]
-        us, vs, of_u, of_v = (x.expand(*shape, x.shape[-1]).reshape(-1, x.shape[-1]) for x in (u, v, *means))
+        us, vs, of_u, of_v = (x.expand(*shape, x.shape[-1]).reshape(shape.numel(), x.shape[-1]) for x in (u, v, *means))
         which = clients.expand(shape).reshape(-1)
         compute = self._squares_vectorised if self.vectorised else self._squares_looped
         with self._lock:

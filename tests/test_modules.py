@@ -346,6 +346,7 @@ def test_mini_batches_are_unbiased_with_the_stated_variance() -> None:
     assert problem.grad_u(u[:, :0], v[:, :0], everyone[:0]).shape == (1, 0, 24)
     problem.vectorised = False
     torch.testing.assert_close(problem.row_variance(u, v, everyone)[0], of_u, rtol=1e-10, atol=1e-20)
+    assert float(model(personal=()).row_variance(problem.joined(u, v), v[..., :0], everyone)[1].abs().max()) == 0.0
 
 
 ALT = FedAlt(2, 0.3, 0.3, tau_u=2, tau_v=1)

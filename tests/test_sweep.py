@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from analysis.theorems import theorem
 from analysis.verify import resolve_step
 from fedconv import eager, fused
 from fedconv.cli import main
-from fedconv.config import dump_toml, settings_from
+from fedconv.config import built_once, dump_toml, settings_from
 from fedconv.eager import STATE
 from fedconv.run import BLOCK, run
 from fedconv.streams import Streams
@@ -533,6 +534,28 @@ def test_a_dead_worker_is_named_and_the_sweep_continues(
 def test_a_worker_is_not_watched_by_itself() -> None:
     processes._end_with(os.getpid())
     assert list(processes.side_by_side(pow, [(2, 3), (3, 2)], 1)) == [8, 9]
+
+
+def test_workers_that_start_early_are_used_and_let_go() -> None:
+    with processes.started(pow, 2):
+        pids = set(processes.side_by_side(os.getpid, [()] * 4, 2))
+    assert os.getpid() not in pids
+    assert pids & set(processes.side_by_side(os.getpid, [()] * 4, 2)), "the same processes"
+    with pytest.raises(ZeroDivisionError), processes.started(pow, 2):
+        time.sleep(0.5)  # joblib must have handed the calls on
+        raise ZeroDivisionError
+    with processes.started(pow, 1):
+        assert list(processes.side_by_side(os.getpid, [()], 1)) == [os.getpid()]
+
+
+def test_a_problem_is_built_once_for_equal_tables() -> None:
+    build = built_once(2)
+    waves = {"family": "trigonometric", "n": 2, "d_u": 1, "d_v": 1}
+    first = build(waves)
+    assert build(dict(waves)) is first
+    assert build(waves | {"n": 3}).n == 3
+    with pytest.raises(InputError, match="problem.n: expected an integer; got"):
+        build(waves | {"n": datetime.date(2026, 1, 1)})
 
 
 def test_batches_are_small_where_jobs_are_slow_or_few() -> None:

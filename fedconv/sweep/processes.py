@@ -16,6 +16,12 @@ from problems.errors import InputError
 
 Result = TypeVar("Result")
 Order = Literal["generator", "generator_unordered"]
+_NEEDLESS = (
+    "A worker stopped while some jobs were given",  # its memory had grown; another takes over, and nothing is lost
+    r"\d+ tasks (have been successfully executed|which were still being processed)",  # when calls are given up
+)
+"""What joblib warns of and users need not be told."""
+
 POLL = 1.0
 """Seconds between two looks of a worker whether its parent still runs."""
 
@@ -55,8 +61,8 @@ def _submitted(
 
     options: Any = {"n_jobs": workers, "batch_size": 1, "return_as": order}
     parent = os.getpid()
-    # a worker whose memory has grown is replaced between two calls; nothing is lost, and users need not be told
-    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+    for sentence in _NEEDLESS:
+        warnings.filterwarnings("ignore", sentence, UserWarning)
     with _without_interrupts():
         ended: Any = Parallel(**options)(delayed(_watched)(parent, function, call) for call in calls)
     return ended

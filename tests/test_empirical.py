@@ -384,6 +384,9 @@ def test_the_figures(module: Any) -> None:
     assert "label skew: " in said
     assert "quarter turns: " in said
     assert svg(module.draw(data), "k", said).startswith("<svg")
+    asked = practice.contenders(practice.Suite(SMALL))
+    studies = {skew: digits_study.digits_study(skew, SMALL).run(asked) for skew in digits_study.SKEWS}
+    xr.testing.assert_identical(module.data(SMALL, studies), data)
     if module is per_client:
         lost = (data["change"].values[0, 0] < 0).sum()
         assert f"label skew: {lost} of 5 clients lose accuracy" in said

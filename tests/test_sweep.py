@@ -541,9 +541,14 @@ def test_workers_that_start_early_are_used_and_let_go() -> None:
         pids = set(processes.side_by_side(os.getpid, [()] * 4, 2))
     assert os.getpid() not in pids
     assert pids & set(processes.side_by_side(os.getpid, [()] * 4, 2)), "the same processes"
-    with pytest.raises(ZeroDivisionError), processes.started(pow, 2):
-        time.sleep(0.5)  # joblib must have handed the calls on
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with processes.started(pow, 2):
+            time.sleep(0.5)  # joblib must have handed the calls on
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with processes.started(pow, 1):
         assert list(processes.side_by_side(os.getpid, [()], 1)) == [os.getpid()]
 
@@ -554,7 +559,7 @@ def test_a_problem_is_built_once_for_equal_tables() -> None:
     first = build(waves)
     assert build(dict(waves)) is first
     assert build(waves | {"n": 3}).n == 3
-    with pytest.raises(InputError, match="problem.n: expected an integer; got"):
+    with pytest.raises(InputError, match=r"problem\.n: expected an integer; got"):
         build(waves | {"n": datetime.date(2026, 1, 1)})
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 
+from analysis.claim import Budget, Outcome
 from analysis.verify import known, planned
+from fedconv.commands.papers_pictures import drawn
 from fedconv.config import settings_from
-from paper_checks import PAPERS, suite
+from paper_checks import PAPERS, claim, suite
 from problems.errors import InputError
 
 
@@ -37,3 +40,18 @@ def test_the_full_suite_contains_the_quick_one() -> None:
 def test_an_unknown_size_is_refused() -> None:
     with pytest.raises(InputError, match="a suite is one of quick, full; got 'huge'"):
         suite("huge")
+
+
+def test_data_of_figures_are_kept_for_the_same_code_and_size(tmp_path: Path) -> None:
+    outcomes = (Outcome(claim("zhang2021/monotone"), ()),)
+    pictures, proofs = drawn(outcomes, tmp_path, Budget())
+    assert proofs == []
+    assert list(pictures) == ["fedfomo-losses"]
+    data = tmp_path / "figures" / "fedfomo-losses.nc"
+    first = data.stat().st_mtime_ns
+    assert drawn(outcomes, tmp_path, Budget())[0] == pictures
+    assert data.stat().st_mtime_ns == first, "read again"
+    assert drawn(outcomes, tmp_path, Budget("full"))[0] == pictures
+    assert data.stat().st_mtime_ns > first, "computed again"
+    assert drawn((), tmp_path / "none", Budget()) == ({}, [])
+    assert not (tmp_path / "none").exists()

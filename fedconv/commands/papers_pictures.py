@@ -44,10 +44,10 @@ def drawn(outcomes: Sequence[Outcome], out: Path, budget: Budget) -> tuple[dict[
     found = groups(results_of(outcomes))
     named = [name for name in dict.fromkeys(o.claim.figure for o in outcomes) if name in FIGURES]
     replayed = [algorithm for algorithm, key in _PROOFS.items() if any(o.claim.key == key for o in outcomes)]
-    folder, mark = out / FOLDER, out / FOLDER / "code.txt"
-    now = f"{code_version()} {budget.size}"
-    same = mark.exists() and mark.read_text(encoding="utf-8") == now
-    kept = {name for name in named if same and (folder / f"{name}.nc").exists()} | _studied(named, folder, budget)
+    folder = out / FOLDER
+    if named:
+        _forget(folder, f"{code_version()} {budget.size}")
+    kept = _studied(named, folder, budget) | {name for name in named if (folder / f"{name}.nc").exists()}
     calls: list[Call] = [(_figure, (name, folder, name in kept, budget.size)) for name in named]
     calls += [*((_replays, (algorithm,)) for algorithm in replayed), *((_picture, (group,)) for group in found)]
     with progress() as bar:
@@ -56,8 +56,6 @@ def drawn(outcomes: Sequence[Outcome], out: Path, budget: Budget) -> tuple[dict[
         for one in side_by_side(_called, calls, min(budget.workers, max(1, len(calls)))):
             made.append(one)
             bar.advance(task)
-    if named:
-        mark.write_text(now, encoding="utf-8")
     pictures = dict(zip(named, made, strict=False))
     proofs = made[len(named) : len(named) + len(replayed)]
     checks = zip(found, made[len(named) + len(replayed) :], strict=True)
@@ -65,6 +63,19 @@ def drawn(outcomes: Sequence[Outcome], out: Path, budget: Budget) -> tuple[dict[
     if found:
         pictures[OVERVIEW] = verdicts.picture(found)
     return pictures, [replay for replays in proofs for replay in replays]
+
+
+def _forget(folder: Path, now: str) -> None:
+    """Remove what other code, or the same at another size, has computed into the folder."""
+    from figures.gallery import FIGURES
+
+    folder.mkdir(exist_ok=True)
+    mark = folder / "code.txt"
+    if mark.exists() and mark.read_text(encoding="utf-8") == now:
+        return
+    for name in FIGURES:
+        (folder / f"{name}.nc").unlink(missing_ok=True)
+    mark.write_text(now, encoding="utf-8")
 
 
 def _studied(named: Sequence[str], folder: Path, budget: Budget) -> set[str]:

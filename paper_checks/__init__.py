@@ -21,9 +21,8 @@ ERROR = 1e-6
 """One-sided error of all verdicts on theorems and lemmas of a size together."""
 
 ROOM: dict[Size, int] = {"quick": 2_000, "full": 10_000}
-"""Verdicts among which ERROR is shared: at least as many as there are, and fixed, so that a verdict does not change"
-" with
-what else is checked, nor with a further claim."""
+"""Verdicts among which ERROR is shared: at least as many as there are, and fixed, so that a verdict does not change
+with what else is checked, nor with a further claim."""
 
 PRACTICE = "pillutla2022_practice"
 """The module of empirical claims."""

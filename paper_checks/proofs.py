@@ -51,9 +51,8 @@ _SAMPLED = {
     "run": {"T": 12},
 }
 SAMPLED = ("L3_u_start", "L3_v_start")
-"""E⟨gradient at the start, z_i⟩ = 0 is not read off sums over outcomes, which round to 1e-18 and have no size to"
-" compare
-with; copies decide it."""
+"""E⟨gradient at the start, z_i⟩ = 0 is not read off sums over outcomes, which round to 1e-18 and have no size to
+compare with; copies decide it."""
 
 REPLAYED: dict[str, dict[str, Any]] = {str(x["name"]): x for x in (_COUNTED, _DRIFTING, _SAMPLED)}
 

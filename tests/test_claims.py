@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import paper_checks
 from analysis import claim_saved
@@ -22,15 +23,17 @@ from analysis.mathml import prose
 from analysis.slopes import Slope
 from analysis.theorems import theorem
 from analysis.theorems.catching import CATCHING
-from analysis.verify import known, verify
+from analysis.verify import known as every_theorem
+from analysis.verify import verify
 from fedconv.cli import main
 from fedconv.commands import papers, papers_saved
 from fedconv.config import settings_from
 from figures.gallery import FIGURES
 from paper_checks import PAPERS, ROOM, budget_of, claim, claims, pillutla2022_open
+from paper_checks import pillutla2022_practice as practice
 from paper_checks.on_runs import OnRuns, checked, files
 from paper_checks.proofs import replays
-from paper_checks.session import Parts, compute, evidence_of, forget, parts, units_of
+from paper_checks.session import Parts, Unit, compute, evidence_of, forget, known, parts, remember, units_of
 from paper_checks.verdicts import at_most, equal, none_fails, slope_at_most, slope_is
 from problems.errors import InputError
 
@@ -78,7 +81,7 @@ def test_there_are_enough_claims_each_with_a_key_of_its_own() -> None:
 
 def test_every_theorem_statement_and_lemma_is_in_some_claim_and_nothing_else() -> None:
     named = {key for c in CLAIMS for key in c.theorems}
-    assert named == set(known()) | LEMMA_KEYS
+    assert named == set(every_theorem()) | LEMMA_KEYS
 
 
 def test_figures_are_in_the_gallery() -> None:
@@ -97,7 +100,7 @@ def test_claims_can_be_printed(one: Claim) -> None:
 
 
 def test_errors_are_shared_among_at_least_as_many_verdicts_as_there_are() -> None:
-    mutants = sum(len(t.mutants) for t in known().values())
+    mutants = sum(len(t.mutants) for t in every_theorem().values())
     for size in SIZES:
         pairs = sum(len(checked(paper, size, name)) for paper in PAPERS for name in files(paper, size))
         lemmas = len(LEMMA_KEYS) * len(replays(budget_of(size)))
@@ -324,6 +327,28 @@ def test_runs_of_problem_files_are_kept_too(tmp_path: Path, capsys: Any) -> None
     forget()
     papers_saved.run_path(tmp_path, unit).write_text("{")
     papers_saved.read_runs([unit], QUICK, tmp_path)
+    assert "is not whole and is ignored" in capsys.readouterr().err
+
+
+def test_studies_of_practice_are_kept_too(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget()
+    unit = Unit(practice.digits, ("labels", 0, practice.SUITES["quick"]))
+    data = xr.Dataset({"loss": ("method", np.array([1.0, np.nan]))}, coords={"method": ["a", "b c"]}, attrs={"x": "y"})
+    remember(unit, QUICK, (data,))
+    papers_saved.save_run(unit, QUICK, tmp_path)
+    forget()
+    papers_saved.read_runs([unit], Budget("full"), tmp_path)
+    assert not known(unit, QUICK)
+    papers_saved.read_runs([unit], QUICK, tmp_path)
+    xr.testing.assert_identical(compute(unit, QUICK)[0], data)
+    forget()
+    with monkeypatch.context() as other:
+        other.setattr(papers_saved, "code_version", lambda: "other")
+        papers_saved.read_runs([unit], QUICK, tmp_path)
+    assert not known(unit, QUICK)
+    papers_saved.run_path(tmp_path, unit).write_bytes(b"CDF")
+    papers_saved.read_runs([unit], QUICK, tmp_path)
+    assert not known(unit, QUICK)
     assert "is not whole and is ignored" in capsys.readouterr().err
 
 

@@ -1,5 +1,4 @@
-"""What ``fedconv papers --out`` keeps while it runs: a file for each claim, and one for the runs of each problem"
-" file."""
+"""What ``fedconv papers --out`` keeps while it runs: a file for each claim, and one for each unit that takes long."""
 
 from __future__ import annotations
 
@@ -11,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from analysis.claim import Budget, Claim, Outcome
-from analysis.claim_saved import outcome_data, read_outcome, read_results, results_data
+from analysis.claim_saved import code_version, outcome_data, read_outcome, read_results, results_data
 from fedconv.commands.console import note
 from paper_checks.on_runs import runs_of
-from paper_checks.session import Unit, compute, known, remember
+from paper_checks.pillutla2022_practice import digits
+from paper_checks.session import Found, Unit, compute, known, remember
 
 CLAIMS, RUNS = "claims", "runs"
 """Folders of the two kinds of files."""
+
+KEPT = (runs_of, digits)
+"""Functions whose units are saved."""
+
+MARK = "made_by"
 
 
 def claim_path(out: Path, claim: Claim) -> Path:
@@ -26,8 +31,9 @@ def claim_path(out: Path, claim: Claim) -> Path:
 
 
 def run_path(out: Path, unit: Unit) -> Path:
-    """Where the verdicts on a problem file's runs are saved."""
-    return out / RUNS / f"{hashlib.sha256(repr(unit.arguments).encode()).hexdigest()[:16]}.json"
+    """Where a unit is saved: the verdicts on a problem file's runs, or the data of a study of practice."""
+    kind = "nc" if unit.function is digits else "json"
+    return out / RUNS / f"{hashlib.sha256(repr(unit.arguments).encode()).hexdigest()[:16]}.{kind}"
 
 
 def save_claim(outcome: Outcome, budget: Budget, out: Path) -> None:
@@ -53,24 +59,55 @@ def saved_claims(claims: Sequence[Claim], budget: Budget, out: Path) -> dict[str
 
 
 def save_run(unit: Unit, budget: Budget, out: Path | None) -> None:
-    """Write the verdicts on a problem file's runs, which many claims share and which are most of the work."""
-    if out is not None and unit.function is runs_of:
+    """Write a unit that many claims share and that takes long: verdicts on runs, or a study of practice."""
+    if out is None or unit.function not in KEPT:
+        return
+    if unit.function is runs_of:
         _write(run_path(out, unit), results_data(compute(unit, budget), budget))
+        return
+    (data,) = compute(unit, budget)
+    path = run_path(out, unit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        data.assign_attrs({MARK: study_mark(budget)}).to_netcdf(draft, engine="scipy")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read_runs(units: Sequence[Unit], budget: Budget, out: Path) -> None:
-    """Remember the verdicts that the same code saved before at the same size."""
+    """Remember the units that the same code saved before at the same size."""
     for unit in units:
         path = run_path(out, unit)
-        if unit.function is not runs_of or known(unit, budget) or not path.exists():
+        if unit.function not in KEPT or known(unit, budget) or not path.exists():
             continue
         try:
-            results = read_results(path.read_text(encoding="utf-8"), budget)
-        except (ValueError, KeyError, TypeError, AttributeError):
+            if unit.function is runs_of:
+                found = read_results(path.read_text(encoding="utf-8"), budget)
+            else:
+                found = _read_study(path, budget)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError):
             note(f"{path} is not whole and is ignored: {unit} is run again")
             continue
-        if results is not None:
-            remember(unit, budget, results)
+        if found is not None:
+            remember(unit, budget, found)
+
+
+def study_mark(budget: Budget) -> str:
+    """What the data of a study must say to be taken."""
+    return f"{code_version()} {budget.size}"
+
+
+def _read_study(path: Path, budget: Budget) -> Found | None:
+    import xarray as xr
+
+    try:
+        with xr.open_dataset(path, engine="scipy") as saved:
+            data = saved.load()
+    except Exception as error:  # whatever the reader of a broken file stumbles on
+        raise ValueError(f"{path} cannot be read") from error
+    return (data,) if data.attrs.pop(MARK) == study_mark(budget) else None
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from analysis.predictors import Prediction, cells_of, guarantees, predictions
 from analysis.regime_presets import Lookup, preset
 from analysis.regimes import ALGORITHMS, MISSING, NONE, Comparison, compare
 from fedconv.sweep.grid import check_cells, grid_from
+from fedconv.sweep.processes import let_go
 from fedconv.sweep.runner import resolved, run_pending
 from fedconv.sweep.store import load_sweep, opened
 from problems.errors import InputError
@@ -160,6 +161,7 @@ def computed(name: str, *, quick: bool) -> xr.Dataset:
         store = Path(folder) / "sweep"
         with opened(store, mapping, lambda: (grid, resolved(grid, _no_other, 1, known=lookup))) as sweep:
             run_pending(sweep, workers=cpu_count())
+        let_go()
         found = compare(load_sweep(store))
     axes = tuple((axis.key, tuple(axis.labels)) for axis in grid.axes)
     return to_dataset(Map(str(grid.base["name"]), axes, found, predictions(cells, best)))

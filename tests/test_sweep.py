@@ -549,6 +549,8 @@ def test_workers_that_start_early_are_used_and_let_go() -> None:
 
     with pytest.raises(ZeroDivisionError):
         fail()
+    processes.let_go()
+    assert not pids & set(processes.side_by_side(os.getpid, [()] * 4, 2)), "others"
     with processes.started(pow, 1):
         assert list(processes.side_by_side(os.getpid, [()], 1)) == [os.getpid()]
 

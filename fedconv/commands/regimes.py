@@ -21,7 +21,7 @@ from fedconv.commands import version
 from fedconv.commands.console import cores, note, stdout
 from fedconv.commands.sweep import sweep_mapping
 from fedconv.sweep.grid import grid_from, read_sweep_file
-from fedconv.sweep.processes import started
+from fedconv.sweep.processes import let_go, started
 from fedconv.sweep.store import is_sweep, load_sweep
 from fedconv.sweep.store import read as read_store
 from fedconv.sweep.work import run_batch
@@ -78,6 +78,7 @@ def regimes_file(
     status = 0
     if not made:
         status = sweep_mapping(mapping, where, store, workers=workers, known=Lookup.of(grid, best))
+        let_go()
     found = compare(load_sweep(store), error)
     predicted = predictions(cells, best)
     tables = {key: scores(one, predicted) for key, one in found.items()}

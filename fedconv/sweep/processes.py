@@ -53,6 +53,13 @@ def started(function: Callable[..., object], workers: int) -> Iterator[None]:
         ready.close()
 
 
+def let_go() -> None:
+    """End the worker processes, which joblib would keep, with hundreds of megabytes each, for minutes."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True)
+
+
 def _submitted(
     function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], workers: int, order: Order
 ) -> Generator[Any]:

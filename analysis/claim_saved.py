@@ -35,6 +35,11 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
+def made_by(budget: Budget) -> str:
+    """What data beside the claims must say to be taken: the code and the size."""
+    return f"{code_version()} {budget.size}"
+
+
 def plain(x: Any) -> Any:
     """JSON data; numbers that are not finite become the strings "inf", "-inf" and "nan"."""
     if isinstance(x, np.ndarray):

@@ -11,12 +11,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from analysis.personal_study import Contender, Study
 from fedconv.practice import Recipe, recipes
 from problems.data import digits, dirichlet_split, rotation_split
 from problems.models import LayeredModel, Mode, adapter, mlp
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Skew = Literal["labels", "rotations"]
 SKEWS: tuple[Skew, ...] = get_args(Skew)
@@ -27,7 +30,7 @@ FULL = ("fedavg_finetune", "pfedme", "ditto")
 """Full personalization: every client has a model of its own, learned with the others' help."""
 
 
-OUTPUT, ADAPTER, INPUT = "fedalt output", "fedalt adapter", "fedalt input"
+OUTPUT, ADAPTER = "fedalt output", "fedalt adapter"
 """FedAlt with that part personal."""
 
 WIDTHS = (1, 3, 10)
@@ -124,3 +127,12 @@ def cure(scale: Scale, what: str, value: float) -> Contender:
     """OUTPUT with ``weight_decay`` or ``dropout`` against clients that become worse."""
     name = f"{OUTPUT}, {what.replace('_', ' ')} {value:g}"
     return personal(scale, "fedalt", "output", name=name, change={what: value})
+
+
+def pictured(
+    skew: Skew, scale: Scale, asked: Mapping[str, Contender], studies: Mapping[Skew, xr.Dataset] | None
+) -> xr.Dataset:
+    """A study of the contenders under the names that they are asked for by, or the same out of ``studies``, which hold
+    them at that scale. Raises InputError where scikit-learn is not installed."""
+    whole = digits_study(skew, scale).run(list(asked.values())) if studies is None else studies[skew]
+    return whole.sel({"method": [one.name for one in asked.values()]}).assign_coords(method=list(asked))

@@ -6,7 +6,6 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -20,10 +19,11 @@ _STEPS = np.logspace(-4, 0, 25)
 _WIDEST = 40.0  # parameters are searched in [e^−40, e^40]: neither overflows nor becomes a limit
 _SMALLEST = 1e-9  # the least η that is thought of
 _GAP = 1e-7  # of log η at the largest step
-_LEAST = 1e-300
 _DIFFERENCE = 1e-6  # of logarithms, for derivatives
 _RESTARTS = 6
+_LEAST = 1e-300  # what a left side of 0 counts as
 Sides = Callable[[np.ndarray, float | np.ndarray], np.ndarray]
+"""Left sides of premises at free parameters and η (see :func:`_sides`)."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ def best_step(theorem: Theorem, inputs: Inputs) -> Tuned:
 
 def _least(theorem: Theorem, inputs: Inputs, eta: float | None) -> Tuned | None:
     if {f.name for f in theorem.free} != set(FREE):
-        found = [
-            _searched(theorem, _at(inputs, float(x)), theorem.guarantee) for x in (_STEPS if eta is None else [eta])
-        ]
+        found = [_searched(theorem, _at(inputs, float(x))) for x in (_STEPS if eta is None else [eta])]
         return min((x for x in found if x is not None), key=lambda x: x.guarantee, default=None)
     cell = {k: np.array([x], dtype=float) for k, x in inputs.values.items()}
     found = least(theorem, cell, inputs.blocks, eta=None if eta is None else np.array([eta]))
@@ -160,8 +158,8 @@ def _log(sides: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(sides, _LEAST))
 
 
-def _searched(theorem: Theorem, inputs: Inputs, goal: Callable[..., Any]) -> Tuned | None:
-    """Free parameters that make ``goal(values, blocks)`` least at the inputs' η; None where it is finite nowhere.
+def _searched(theorem: Theorem, inputs: Inputs) -> Tuned | None:
+    """Free parameters that make the guarantee least at the inputs' η; None where it is finite nowhere.
 
     Limits are taken exactly where they are allowed; the others are searched on a logarithmic grid, then by Nelder and
     Mead's method.
@@ -170,9 +168,9 @@ def _searched(theorem: Theorem, inputs: Inputs, goal: Callable[..., Any]) -> Tun
     names = [f.name for f in theorem.free if f.name not in fixed]
 
     def at(points: np.ndarray) -> np.ndarray:
-        """The goal at points ``(N, len(names))``."""
+        """The guarantee at points ``(N, len(names))``."""
         values = theorem.evaluate(inputs.values, fixed | dict(zip(names, points.T, strict=True)))
-        result = np.broadcast_to(goal(values, inputs.blocks), (len(points),))
+        result = np.broadcast_to(theorem.guarantee(values, inputs.blocks), (len(points),))
         return np.where(np.isnan(result), np.inf, result)
 
     grid = np.array(list(itertools.product(*(_axis(theorem, inputs, name) for name in names))))

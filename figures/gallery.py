@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedconv.netcdf import load, save
 from problems.errors import InputError
 
 if TYPE_CHECKING:
@@ -171,29 +172,15 @@ def data_of(one: Entry, folder: Path, reuse: bool) -> xr.Dataset:
 
 def keep(one: Entry, data: xr.Dataset, folder: Path) -> xr.Dataset:
     """The figure's data, saved as ``NAME.nc``: whole or not at all."""
-    path = folder / f"{one.name}.nc"
     data.attrs["figure"] = one.name
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        data.to_netcdf(draft, engine="scipy")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    save(data, folder / f"{one.name}.nc")
     return data
 
 
 def _read(path: Path, one: Entry) -> xr.Dataset:
-    import xarray as xr
-
     if not path.exists():
         raise InputError(f"{path} does not exist; run without --reuse-data once, which writes it")
-    try:
-        with xr.open_dataset(path, engine="scipy") as found:
-            data = found.load()
-        belongs = data.attrs.get("figure") == one.name
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as data of the figure {one.name} ({type(error).__name__})") from error
-    if not belongs:
+    data = load(path, f"the figure {one.name}")
+    if data.attrs.get("figure") != one.name:
         raise InputError(f"{path} holds data of {data.attrs.get('figure', 'something else')!r}, not of {one.name}")
     return data

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from analysis import empirical
-from analysis.digits_study import SKEWS, WORDS, Scale, Skew, baselines, cure, digits_study, personal
+from analysis.digits_study import SKEWS, WORDS, Scale, Skew, baselines, cure, personal, pictured
 from analysis.personal_study import Contender
 from figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, blank, styled
 
@@ -42,8 +42,7 @@ def data(scale: Scale = SCALE, studies: Mapping[Skew, xr.Dataset] | None = None)
     low, high, rows = (np.empty((len(SKEWS), scale.n)) for _ in range(3))
     rank = np.empty((len(SKEWS), 3))
     for s, skew in enumerate(SKEWS):
-        whole = digits_study(skew, scale).run(list(asked.values())) if studies is None else studies[skew]
-        found = whole.sel({"method": [one.name for one in asked.values()]}).assign_coords(method=list(asked))
+        found = pictured(skew, scale, asked, studies)
         fedavg = empirical.accuracy(found, "fedavg", "accuracy_before")
         for j, name in enumerate((NAME, *CURES)):
             change[s, j] = 100 * (empirical.accuracy(found, name) - fedavg).mean(0)

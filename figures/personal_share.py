@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis import empirical
-from analysis.digits_study import SKEWS, WORDS, Scale, Skew, adapters, baselines, digits_study, personal
+from analysis.digits_study import SKEWS, WORDS, Scale, Skew, adapters, baselines, personal, pictured
 from analysis.personal_study import Contender
 from figures.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, blank, styled
 
@@ -47,10 +47,7 @@ def data(scale: Scale = SCALE, studies: Mapping[Skew, xr.Dataset] | None = None)
     groups = contenders(scale)
     kinds = [kind for kind, group in groups.items() for _ in group]
     asked = {name: one for group in groups.values() for name, one in group.items()}
-    found: dict[Skew, xr.Dataset] = {}
-    for skew in SKEWS:
-        whole = digits_study(skew, scale).run(list(asked.values())) if studies is None else studies[skew]
-        found[skew] = whole.sel({"method": [one.name for one in asked.values()]}).assign_coords(method=list(asked))
+    found = {skew: pictured(skew, scale, asked, studies) for skew in SKEWS}
     gains = np.stack([100 * empirical.table(one, error=ERROR)["gain"].values for one in found.values()])
     first = found[SKEWS[0]]
     out = xr.Dataset(

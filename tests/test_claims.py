@@ -343,7 +343,7 @@ def test_studies_of_practice_are_kept_too(tmp_path: Path, capsys: Any, monkeypat
     xr.testing.assert_identical(compute(unit, QUICK)[0], data)
     forget()
     with monkeypatch.context() as other:
-        other.setattr(papers_saved, "code_version", lambda: "other")
+        other.setattr(claim_saved, "code_version", lambda: "other")
         papers_saved.read_runs([unit], QUICK, tmp_path)
     assert not known(unit, QUICK)
     papers_saved.run_path(tmp_path, unit).write_bytes(b"CDF")

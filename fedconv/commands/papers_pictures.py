@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.claim import Budget, Outcome, Size
-from analysis.claim_saved import code_version
+from analysis.claim_saved import made_by
 from analysis.report import OVERVIEW, groups
 from analysis.report_claims import results_of
 from fedconv.commands.console import progress
@@ -46,7 +46,7 @@ def drawn(outcomes: Sequence[Outcome], out: Path, budget: Budget) -> tuple[dict[
     replayed = [algorithm for algorithm, key in _PROOFS.items() if any(o.claim.key == key for o in outcomes)]
     folder = out / FOLDER
     if named:
-        _forget(folder, f"{code_version()} {budget.size}")
+        _forget(folder, made_by(budget))
     kept = _studied(named, folder, budget) | {name for name in named if (folder / f"{name}.nc").exists()}
     calls: list[Call] = [(_figure, (name, folder, name in kept, budget.size)) for name in named]
     calls += [*((_replays, (algorithm,)) for algorithm in replayed), *((_picture, (group,)) for group in found)]

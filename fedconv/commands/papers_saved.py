@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.claim import Budget, Claim, Outcome
-from analysis.claim_saved import code_version, outcome_data, read_outcome, read_results, results_data
+from analysis.claim_saved import made_by, outcome_data, read_outcome, read_results, results_data
 from fedconv.commands.console import note
+from fedconv.netcdf import load, save
 from paper_checks.on_runs import runs_of
 from paper_checks.pillutla2022_practice import digits
 from paper_checks.session import Found, Unit, compute, known, remember
+from problems.errors import InputError
 
 CLAIMS, RUNS = "claims", "runs"
 """Folders of the two kinds of files."""
@@ -23,6 +25,7 @@ KEPT = (runs_of, digits)
 """Functions whose units are saved."""
 
 MARK = "made_by"
+"""The attribute of a study's data that says what made them."""
 
 
 def claim_path(out: Path, claim: Claim) -> Path:
@@ -66,14 +69,7 @@ def save_run(unit: Unit, budget: Budget, out: Path | None) -> None:
         _write(run_path(out, unit), results_data(compute(unit, budget), budget))
         return
     (data,) = compute(unit, budget)
-    path = run_path(out, unit)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        data.assign_attrs({MARK: study_mark(budget)}).to_netcdf(draft, engine="scipy")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    save(data.assign_attrs({MARK: made_by(budget)}), run_path(out, unit))
 
 
 def read_runs(units: Sequence[Unit], budget: Budget, out: Path) -> None:
@@ -87,27 +83,16 @@ def read_runs(units: Sequence[Unit], budget: Budget, out: Path) -> None:
                 found = read_results(path.read_text(encoding="utf-8"), budget)
             else:
                 found = _read_study(path, budget)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        except (InputError, ValueError, KeyError, TypeError, AttributeError):
             note(f"{path} is not whole and is ignored: {unit} is run again")
             continue
         if found is not None:
             remember(unit, budget, found)
 
 
-def study_mark(budget: Budget) -> str:
-    """What the data of a study must say to be taken."""
-    return f"{code_version()} {budget.size}"
-
-
 def _read_study(path: Path, budget: Budget) -> Found | None:
-    import xarray as xr
-
-    try:
-        with xr.open_dataset(path, engine="scipy") as saved:
-            data = saved.load()
-    except Exception as error:  # whatever the reader of a broken file stumbles on
-        raise ValueError(f"{path} cannot be read") from error
-    return (data,) if data.attrs.pop(MARK) == study_mark(budget) else None
+    data = load(path, "a study")
+    return (data,) if data.attrs.pop(MARK) == made_by(budget) else None
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from analysis.falsify_verdict import verify_weakened, weakened
 from analysis.statement_verify import fitting_statements, method_of
 from analysis.theorems import THEOREMS, Theorem
 from analysis.theorems.statement import Statement
+from analysis.verdict import CERTAIN
 from analysis.verify import fitting, judge, known, planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
@@ -327,9 +328,7 @@ def summary(results: Sequence[Result]) -> str:
     """How many verdicts of each kind, and how sure they are."""
     words = Counter(r.verdict.word for r in results)
     kinds = ", ".join(f"{words[k]} {k}" for k in (*_COLOURS, "consistent", "not consistent") if words[k])
-    limits = sorted(
-        {r.verdict.error for r in results if r.verdict.method not in ("deterministic", "exact", "pathwise")}
-    )
+    limits = sorted({r.verdict.error for r in results if r.verdict.method not in CERTAIN})
     sure = f"; one-sided error of each limit at most {limits[-1]:.3g}" if limits else "; no sampling error"
     return f"{len(results)} verdict{'s' if len(results) != 1 else ''}: {kinds}{sure}"
 

@@ -25,11 +25,12 @@ from fedconv import eager, fused
 from fedconv.cli import main
 from fedconv.config import built_once, dump_toml, settings_from
 from fedconv.eager import STATE
+from fedconv.files import locked
 from fedconv.run import BLOCK, run
 from fedconv.streams import Streams
 from fedconv.sweep import processes, runner, store, work
 from fedconv.sweep.grid import check_cells, grid_from
-from fedconv.sweep.jobs import JobTable, locked
+from fedconv.sweep.jobs import JobTable
 from fedconv.sweep.measures import MEASURES
 from fedconv.sweep.results import Results
 from fedconv.sweep.runner import Pace
@@ -415,7 +416,7 @@ def test_an_interrupted_creation_is_begun_again(
         if moment == "table":
             m.setattr(JobTable, "_transaction", stop)
         else:
-            m.setattr(store, "create", stop)
+            m.setattr(store, "drafted", stop)
         folder = swept(tmp_path, status=130)
     if moment == "draft of the group":  # as kill -9 leaves it
         (folder / ".results.zarr.0a1b.tmp" / "value").mkdir(parents=True)
@@ -452,18 +453,6 @@ def test_what_is_not_a_sweep_is_never_written_to(kind: str, tmp_path: Path, caps
     swept(tmp_path, status=2)
     assert "exists and is not a store of `fedconv sweep`" in capsys.readouterr().err
     assert (target if kind == "file" else target / "precious").read_text() == "precious"
-
-
-def test_other_versions_do_not_continue(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as m:
-        stops(m, 3, KeyboardInterrupt)
-        swept(tmp_path, status=130)
-    monkeypatch.setattr(store, "versions", lambda: {"numpy": "99"})
-    capsys.readouterr()
-    swept(tmp_path, status=2)
-    assert "continues with these only" in capsys.readouterr().err
 
 
 def test_a_damaged_store_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

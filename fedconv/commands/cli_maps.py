@@ -22,6 +22,16 @@ def _dependence(text: str) -> str | float:
         return text
 
 
+Restart = Annotated[bool, typer.Option("--restart", help="Remove what the store holds and compute all anew.")]
+OtherCode = Annotated[
+    bool,
+    typer.Option(
+        "--allow-other-code",
+        help="Continue what other code, or other versions of numpy, torch and numba, began; `show` says what is whose.",
+    ),
+]
+
+
 class Cluster(StrEnum):
     """Dask clusters that ``fedconv sweep`` can start."""
 
@@ -42,6 +52,8 @@ def sweep(
         Cluster | None, typer.Option(help="Run on a dask cluster that is started for it on this machine.")
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try jobs that failed again.")] = False,
+    restart: Restart = False,
+    allow_other_code: OtherCode = False,
 ) -> int:
     """Run a grid of problem files: every cell, algorithm and step over the same random numbers, into one store.
 
@@ -50,8 +62,12 @@ def sweep(
     theorem in `[verify]` about the algorithm (FA* or FS* if the file names none).
 
     Whatever stops it (Ctrl-C, kill -9), the same command continues in STORE and gives bit for bit what an uninterrupted
-    sweep gives. Jobs that fail keep their error, which `fedconv show STORE` prints. --scheduler and --cluster need the
-    extra: pip install 'fedconv[cluster]'.
+    sweep gives. Each job has a checksum: what is damaged in the store is said, and computed again. What other code has
+    begun is not continued unasked: --restart or --allow-other-code.
+
+    Jobs that fail keep their error, which `fedconv show STORE` prints. --scheduler and --cluster need the extra: pip
+    install 'fedconv[cluster]'. The scheduler of --cluster listens on this machine only, but asks nobody for a password:
+    whoever can log in here can use it while it runs.
 
     Exit status: 0 all jobs are done, 1 some failed, 2 bad input.
     """
@@ -64,6 +80,8 @@ def sweep(
         scheduler=scheduler,
         cluster="local" if cluster else None,
         retry_failed=retry_failed,
+        restart=restart,
+        allow_other_code=allow_other_code,
     )
 
 
@@ -91,6 +109,8 @@ def regimes(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes (default: all cores). The numbers do not depend on it.")
     ] = None,
+    restart: Restart = False,
+    allow_other_code: OtherCode = False,
 ) -> int:
     """Map where FedAlt beats FedSim, and how often theory names the winner.
 
@@ -120,6 +140,8 @@ def regimes(
         error=error,
         formats=formats,
         workers=workers,
+        restart=restart,
+        allow_other_code=allow_other_code,
     )
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from analysis.explorer import plotly_script, render, write
 from analysis.explorer_measured import Measured, measured
 from fedconv.commands import version
-from fedconv.sweep.store import load_sweep
+from fedconv.commands.sweep import sweep_of
 
 
 def write_page(store: Path | None, out: Path) -> int:
     """Write the page and say where it is."""
     plotly_script()
-    found: Measured | None = measured(load_sweep(store)) if store else None
+    found: Measured | None = measured(sweep_of(store)) if store else None
     words = ["fedconv", "explore", *([str(store)] if store else []), "--out", str(out)]
     versions = {"fedconv": version(), "python": platform.python_version()}
     versions |= {name: metadata.version(name) for name in ("sympy", "plotly")}

@@ -19,10 +19,10 @@ from analysis.regime_presets import PRESETS, Lookup, completed, preset
 from analysis.regimes import ALGORITHMS, FEWEST, NONE, Comparison, Score, compare, scores, summary
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, stdout
-from fedconv.commands.sweep import sweep_mapping
+from fedconv.commands.sweep import sweep_mapping, sweep_of
 from fedconv.sweep.grid import grid_from, read_sweep_file
 from fedconv.sweep.processes import let_go, started
-from fedconv.sweep.store import is_sweep, load_sweep
+from fedconv.sweep.store import is_sweep
 from fedconv.sweep.store import read as read_store
 from fedconv.sweep.work import run_batch
 from figures.regime_data import Map, plane
@@ -43,6 +43,8 @@ def regimes_file(
     error: float,
     formats: str,
     workers: int | None,
+    restart: bool = False,
+    allow_other_code: bool = False,
 ) -> int:
     """Compute (or continue) the sweep in OUT and write the map; see ``fedconv regimes --help``."""
     kinds = _kinds(formats)
@@ -57,12 +59,13 @@ def regimes_file(
     where, store = str(source) if source is not None else f"map {name or PRESETS[0]}", out / STORE
     made = source is not None and is_sweep(source)
     if source is not None and made:
+        for option, given in (("--restart", restart), ("--allow-other-code", allow_other_code)):
+            if given:
+                raise InputError(f"{option} must be left out with a store, whose runs are made; got both")
         if dependence is not None:
             raise InputError("--dependence must be left out with a store, whose runs are made; got both")
         store = source
-        results, table = read_store(source)
-        table.close()
-        grid = results.grid
+        grid = read_store(source).results.grid
     else:
         content = read_sweep_file(source) if source is not None else preset(name or PRESETS[0], quick)
         mapping = completed(content, where, dependence)
@@ -77,9 +80,10 @@ def regimes_file(
         best = guarantees(cells)
     status = 0
     if not made:
-        status = sweep_mapping(mapping, where, store, workers=workers, known=Lookup.of(grid, best))
+        status = sweep_mapping(mapping, where, store, workers=workers, known=Lookup.of(grid, best),
+                               restart=restart, allow_other_code=allow_other_code)  # fmt: skip
         let_go()
-    found = compare(load_sweep(store), error)
+    found = compare(sweep_of(store), error)
     predicted = predictions(cells, best)
     tables = {key: scores(one, predicted) for key, one in found.items()}
     chart = Map(str(grid.base["name"]), axes, found, predicted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from fedconv.commands.console import number, stdout
+from fedconv.commands.console import note, number, stdout
+from fedconv.made import words
 from fedconv.run import BLOCK
 from fedconv.schema import shown
 from fedconv.sweep.grid import Grid
 from fedconv.sweep.measures import MEASURES
-from fedconv.sweep.results import Results, dataset
-from fedconv.sweep.store import read
+from fedconv.sweep.results import dataset
+from fedconv.sweep.store import Stored, read
 
 MOST_FAILURES = 20
 """Failed jobs that are listed one by one."""
@@ -23,28 +25,32 @@ MOST_FAILURES = 20
 
 def show_sweep(path: Path) -> int:
     """Print the tables; the sweep may be under way."""
-    results, table = read(path)
-    with table:
-        counts, failures, done = table.counts(), table.failures(), table.done()
+    stored = read(path)
+    grid = stored.results.grid
     console = stdout()
-    console.print(_head(path, results, counts))
-    console.print(_axes(results.grid))
-    if done.any():
-        console.print(_numbers(results, done))
-    if failures:
-        console.print(_failures(results.grid, failures))
+    console.print(_head(path, stored))
+    console.print(_axes(grid))
+    if stored.done.any():
+        console.print(_numbers(stored))
+    if stored.failures:
+        console.print(_failures(grid, stored.failures))
+    if stored.unverified is not None:
+        note(stored.unverified)
     return 0
 
 
-def _head(path: Path, results: Results, counts: dict[str, int]) -> Table:
-    grid = results.grid
+def _head(path: Path, stored: Stored) -> Table:
+    grid, counts = stored.results.grid, stored.counts
     share = counts["done"] / grid.count
     rows = {
-        "name": grid.base["name"],
+        "name": str(grid.base["name"]),
         "jobs": f"{', '.join(f'{count} {state}' for state, count in counts.items())} ({share:.1%} done)",
         "a job": f"at most {BLOCK} replicates of a cell, an algorithm and a step",
-        "versions": ", ".join(f"{k} {v}" for k, v in results.about["versions"].items()),
+        "made by": words(stored.results.versions),
     }
+    made = [(words(json.loads(made)) if made else "unknown code", count) for made, count in stored.makers]
+    if [who for who, _ in made] not in ([], [rows["made by"]]):
+        rows["made by"] = "; ".join(f"{count} jobs by {who}" for who, count in made)
     table = Table(title=escape(str(path)), title_justify="left", show_header=False, box=None)
     for key, value in rows.items():
         table.add_row(key, escape(value))
@@ -61,15 +67,15 @@ def _axes(grid: Grid) -> Table:
     return table
 
 
-def _numbers(results: Results, done: np.ndarray) -> Table:
+def _numbers(stored: Stored) -> Table:
     """Each measure's least, median and largest mean over replicates, among the cells and steps that are finished."""
     title = "means over replicates, over the finished cells and steps"
     table = Table("measure", "algorithm", "least", "median", "largest", "unit", "meaning", box=box.SIMPLE_HEAD)
     table.title, table.title_justify = title, "left"
-    data = dataset(results, done)
+    data = dataset(stored.results, stored.done, stored.values)
     whole = data["done"].all("replicate")
     for name, about in MEASURES.items():
-        for algorithm in results.grid.algorithms:
+        for algorithm in stored.results.grid.algorithms:
             with np.errstate(all="ignore"):
                 means = data["value"].sel(measure=name, algorithm=algorithm).mean("replicate", skipna=False)
             found = means.values[whole.sel(algorithm=algorithm).values]

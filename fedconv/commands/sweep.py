@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,9 +14,12 @@ from fedconv.commands import Interrupted
 from fedconv.commands.console import cores, note, progress
 from fedconv.sweep.grid import Grid, check_cells, grid_from, read_sweep_file
 from fedconv.sweep.runner import Known, resolved, run_pending
-from fedconv.sweep.store import opened
+from fedconv.sweep.store import load_sweep, opened
 from fedconv.sweep.work import cell_settings
 from problems.errors import InputError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def sweep_file(
@@ -27,6 +30,8 @@ def sweep_file(
     scheduler: str | None,
     cluster: Literal["local"] | None,
     retry_failed: bool,
+    restart: bool = False,
+    allow_other_code: bool = False,
 ) -> int:
     """Sweep a file into a store; see ``fedconv sweep --help``. Returns 1 where jobs have failed, else 0."""
     if scheduler is not None and cluster is not None:
@@ -41,6 +46,8 @@ def sweep_file(
         scheduler=scheduler,
         cluster=cluster,
         retry_failed=retry_failed,
+        restart=restart,
+        allow_other_code=allow_other_code,
     )
 
 
@@ -70,20 +77,25 @@ def sweep_mapping(
     scheduler: str | None = None,
     cluster: Literal["local"] | None = None,
     retry_failed: bool = False,
+    restart: bool = False,
+    allow_other_code: bool = False,
     known: Known | None = None,
 ) -> int:
     """The same for a file's content; ``known``: steps for "best" and "max" that need not be searched."""
+    if restart and allow_other_code:
+        raise InputError("--allow-other-code must be left out with --restart, which continues nothing; got both")
 
     def plan() -> tuple[Grid, np.ndarray]:
         return _plan(mapping, where, workers, known)
 
     try:
-        with opened(out, mapping, plan) as sweep:
-            before = sweep.table.counts()
-            if retry_failed:
-                sweep.table.reopen_failed()
+        with opened(
+            out, mapping, plan, retry_failed=retry_failed, restart=restart, allow_other_code=allow_other_code
+        ) as sweep:
+            for sentence in sweep.notes:
+                note(sentence)
             todo = len(sweep.table.pending())
-            if todo == 0 and before["failed"] == 0:
+            if todo == 0 and sweep.table.counts()["failed"] == 0:
                 note(f"{out} is finished already: nothing to do")
                 return 0
             try:
@@ -131,3 +143,11 @@ def _summary(out: Path, counts: dict[str, int], grid: Grid) -> int:
         note(f"{counts['failed']} jobs failed: `fedconv show {out}` tells why, --retry-failed tries them again")
         return 1
     return 0
+
+
+def sweep_of(store: Path) -> xr.Dataset:
+    """The numbers of a sweep, with a note where some cannot be verified."""
+    data = load_sweep(store)
+    if "unverified" in data.attrs:
+        note(data.attrs["unverified"])
+    return data

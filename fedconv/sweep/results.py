@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedconv.files import checksum, first_line, number_bytes
 from fedconv.run import BLOCK
 from fedconv.sweep.grid import Grid
+from fedconv.sweep.jobs import Ended
 from fedconv.sweep.measures import MEASURES
 from problems.errors import InputError
 
@@ -28,31 +32,70 @@ class Results:
     """
 
     def __init__(self, path: Path, *, write: bool) -> None:
-        """Open the group. Raises InputError where it is missing or not what :func:`create` writes."""
+        """Open the group. Raises InputError where it is missing or not what :func:`drafted` writes."""
         import zarr
 
         try:
             group: Any = zarr.open_group(path, mode="r+" if write else "r", zarr_format=3)
-            self.about: dict[str, Any] = json.loads(str(group.attrs["sweep"]))
+            self.about: dict[str, Any] = dict(json.loads(str(group.attrs["sweep"])))
             self.grid = Grid.from_dict(self.about["grid"])
             self.steps = np.asarray(group["step"][...])
             self._value: Any = group["value"].with_config({"write_empty_chunks": True})
+            shapes = (self.steps.shape, self._value.shape)
+            if shapes != (self.grid.sizes[:-1], (*self.grid.sizes[:-1], self.grid.replicates, len(MEASURES))):
+                raise ValueError(f"its arrays have the shapes {shapes}")
+            self.identity = identity(path, self.steps)
+            self.versions: dict[str, str] = {str(k): str(v) for k, v in dict(self.about["versions"]).items()}
+            self.file: dict[str, Any] = dict(json.loads(self.about["file"]))
         except Exception as error:
-            raise InputError(f"{path} is not a complete store of a sweep ({type(error).__name__}: {error})") from error
+            raise InputError(
+                f"{path} is not a complete store of a sweep ({type(error).__name__}: {first_line(error)})"
+            ) from error
 
     def write(self, id: int, values: np.ndarray) -> None:
         """The numbers of a job ``(replicates of its block, measures)``; the chunk is replaced as a whole."""
-        *head, block = self.grid.index(id)
-        first = block * BLOCK
-        self._value[(*head, slice(first, first + len(values)))] = values
+        self._value[self.place(id)] = values
 
     def read(self) -> np.ndarray:
-        """All numbers, those of unfinished jobs included."""
-        return np.asarray(self._value[...])
+        """All numbers, those of unfinished jobs included; NaN where a job's file cannot be read."""
+        try:
+            return np.asarray(self._value[...])
+        except Exception:  # whatever the reader of a damaged file stumbles on
+            out = np.full(self._value.shape, np.nan)
+        for id in range(self.grid.count):
+            with contextlib.suppress(Exception):
+                out[self.place(id)] = self._value[self.place(id)]
+        return out
+
+    def place(self, id: int) -> tuple[int | slice, ...]:
+        """Where the numbers of a job lie in :meth:`read`."""
+        *head, block = self.grid.index(id)
+        return (*head, slice(block * BLOCK, min((block + 1) * BLOCK, self.grid.replicates)))
+
+    def checksum(self, job: Ended, values: np.ndarray | None) -> str:
+        """Of all that a job wrote: its state, error, maker and numbers, and to which place of which sweep."""
+        words = json.dumps([self.identity, job.id, job.state, job.error, job.made])
+        return checksum(words.encode(), b"" if values is None else number_bytes(values))
+
+    def damaged(self, ended: Iterable[Ended], values: np.ndarray) -> list[int]:
+        """The jobs that are not what was written, by their checksums. ``values``: all numbers (:meth:`read`)."""
+        return [
+            job.id
+            for job in ended
+            if job.checksum != self.checksum(job, values[self.place(job.id)] if job.state == "done" else None)
+        ]
 
 
-def create(path: Path, grid: Grid, steps: np.ndarray, about: dict[str, Any]) -> None:
-    """Write the group, empty of results: complete or not at all (a temporary folder is renamed at the end)."""
+def identity(path: Path, steps: np.ndarray) -> str:
+    """A checksum of all that a group holds besides the jobs' numbers: the grid, the steps, shapes and types."""
+    metadata = (path / name / "zarr.json" for name in (".", "value", "step"))
+    return checksum(*(file.read_bytes() for file in metadata), number_bytes(steps))
+
+
+@contextlib.contextmanager
+def drafted(path: Path, grid: Grid, steps: np.ndarray, about: dict[str, Any]) -> Iterator[str]:
+    """Write the group, empty of results, and give its :func:`identity`. It appears as a whole when the block ends,
+    or not at all (a temporary folder is renamed at the end)."""
     import zarr
 
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -73,6 +116,7 @@ def create(path: Path, grid: Grid, steps: np.ndarray, about: dict[str, Any]) -> 
         )
         step = group.create_array("step", shape=steps.shape, chunks=steps.shape, dimension_names=names, **options)
         step[...] = steps
+        yield identity(draft, steps)
         os.replace(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -83,8 +127,8 @@ def dimensions(grid: Grid) -> list[str]:
     return [*(axis.key for axis in grid.axes), "algorithm", "eta"]
 
 
-def dataset(results: Results, done: np.ndarray) -> xr.Dataset:
-    """A sweep as a Dataset; ``done``: which jobs are.
+def dataset(results: Results, done: np.ndarray, values: np.ndarray) -> xr.Dataset:
+    """A sweep as a Dataset; ``done``: which jobs are; ``values``: all numbers (:meth:`Results.read`).
 
     ``value`` (swept keys, algorithm, eta, replicate, measure), NaN where the job is not done; ``done`` (without
     measure); ``step`` (swept keys, algorithm, eta). Coordinates: the swept values (texts where they are not numbers),
@@ -95,7 +139,7 @@ def dataset(results: Results, done: np.ndarray) -> xr.Dataset:
     grid = results.grid
     names = dimensions(grid)
     finished = np.repeat(done.reshape(grid.sizes), BLOCK, axis=-1)[..., : grid.replicates]
-    value = np.where(finished[..., None], results.read(), np.nan)
+    value = np.where(finished[..., None], values, np.nan)
     coords: dict[str, Any] = {axis.key: axis.labels for axis in grid.axes}
     coords |= {
         "algorithm": list(grid.algorithms),
@@ -118,6 +162,6 @@ def dataset(results: Results, done: np.ndarray) -> xr.Dataset:
         attrs={
             "name": grid.base["name"],
             "base": json.dumps(grid.base),
-            "versions": json.dumps(results.about["versions"]),
+            "versions": json.dumps(results.versions),
         },
     )

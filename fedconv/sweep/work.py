@@ -11,6 +11,7 @@ import numpy as np
 
 from fedconv.config import Settings, built_once, settings_from
 from fedconv.eager import STATE
+from fedconv.made import made_by_text
 from fedconv.run import single_torch_thread
 from fedconv.streams import Streams
 from fedconv.sweep.measures import measure
@@ -34,12 +35,14 @@ class Batch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a job gave: MEASURES of its replicates ``(R, 4)``, or the error it ended with."""
+    """What a job gave: MEASURES of its replicates ``(R, 4)``, or the error it ended with; ``made``: what computed it,
+    as JSON."""
 
     id: int
     values: np.ndarray | None
     error: str | None
     seconds: float
+    made: str
 
 
 _BUILD = built_once()
@@ -74,4 +77,4 @@ def _outcome(spec: str, job: Job) -> Outcome:
         values, error = compute(spec, job), None
     except Exception as problem:
         values, error = None, " ".join(f"{type(problem).__name__}: {problem}".split())[:2000]
-    return Outcome(job.id, values, error, time.perf_counter() - begun)
+    return Outcome(job.id, values, error, time.perf_counter() - begun, made_by_text())

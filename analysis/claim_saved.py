@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,25 +16,6 @@ from analysis.theorems.statement import StatementInputs
 from analysis.verdict import Verdict
 
 FORMAT = 1
-CODE = ("problems", "fedconv", "analysis", "paper_checks")
-"""Packages whose source decides what a check finds."""
-
-
-@cache
-def code_version() -> str:
-    """A digest of the source of CODE: what was saved by other code is not reused."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for package in CODE:
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def made_by(budget: Budget) -> str:
-    """What data beside the claims must say to be taken: the code and the size."""
-    return f"{code_version()} {budget.size}"
 
 
 def plain(x: Any) -> Any:
@@ -74,12 +52,12 @@ def claim_data(claim: Claim) -> dict[str, Any]:
     return {k: getattr(claim, k) for k in names} | {"theorems": list(claim.theorems)}
 
 
-def outcome_data(outcome: Outcome, budget: Budget) -> dict[str, Any]:
-    """An outcome with every piece of evidence, whole."""
+def outcome_data(outcome: Outcome, budget: Budget, code: str) -> dict[str, Any]:
+    """An outcome with every piece of evidence, whole. ``code``: of what found it (``fedconv.sources``)."""
     worst = outcome.worst
     return {
         "format": FORMAT,
-        "code": code_version(),
+        "code": code,
         "size": budget.size,
         "error": budget.error,
         "claim": claim_data(outcome.claim),
@@ -89,28 +67,28 @@ def outcome_data(outcome: Outcome, budget: Budget) -> dict[str, Any]:
     }
 
 
-def read_outcome(text: str, claim: Claim, budget: Budget) -> Outcome | None:
+def read_outcome(text: str, claim: Claim, budget: Budget, code: str) -> Outcome | None:
     """The outcome in a claim's file; None where it is of other code, another size or another claim.
 
     Raises ValueError, KeyError or TypeError for a file that is not whole.
     """
     data = json.loads(text)
-    same = (FORMAT, code_version(), budget.size, budget.error, claim.key)
+    same = (FORMAT, code, budget.size, budget.error, claim.key)
     if (data["format"], data["code"], data["size"], data["error"], data["claim"]["key"]) != same:
         return None
     return Outcome(claim, tuple(_evidence(x) for x in data["evidence"]))
 
 
-def results_data(results: Sequence[Result], budget: Budget) -> dict[str, Any]:
-    """Checks of theorems on the runs of one file, whole."""
+def results_data(results: Sequence[Result], budget: Budget, code: str) -> dict[str, Any]:
+    """Checks of theorems on the runs of one file, whole. ``code``: as in ``outcome_data``."""
     whole = [_evidence_data(Evidence(r.name, r.verdict, r, r.spec)) for r in results]
-    return {"format": FORMAT, "code": code_version(), "size": budget.size, "error": budget.error, "results": whole}
+    return {"format": FORMAT, "code": code, "size": budget.size, "error": budget.error, "results": whole}
 
 
-def read_results(text: str, budget: Budget) -> tuple[Result, ...] | None:
+def read_results(text: str, budget: Budget, code: str) -> tuple[Result, ...] | None:
     """The same back; None where they are of other code or another size. Raises as ``read_outcome`` does."""
     data = json.loads(text)
-    same = (FORMAT, code_version(), budget.size, budget.error)
+    same = (FORMAT, code, budget.size, budget.error)
     if (data["format"], data["code"], data["size"], data["error"]) != same:
         return None
     return tuple(r for x in data["results"] if (r := _evidence(x).result) is not None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedconv.netcdf import load, save
+from fedconv.sources import code_version
 from problems.errors import InputError
 
 if TYPE_CHECKING:
@@ -161,18 +162,36 @@ def entry(name: str) -> Entry:
     return FIGURES[name]
 
 
+MARK = "made_by"
+"""The attribute of a figure's data that says what computed them."""
+
+
+def made_by(one: Entry) -> str:
+    """What computes a figure's data: its function, and the code of all that this function's module imports."""
+    return f"{one.data} {code_version(one.module)}"
+
+
+def kept(one: Entry, folder: Path, mark: str) -> bool:
+    """Whether ``NAME.nc`` is there, whole, and computed by what ``mark`` says."""
+    try:
+        return (folder / f"{one.name}.nc").exists() and _read(folder / f"{one.name}.nc", one).attrs.get(MARK) == mark
+    except InputError:
+        return False
+
+
 def data_of(one: Entry, folder: Path, reuse: bool) -> xr.Dataset:
-    """The figure's data: computed and saved as ``NAME.nc`` (netCDF), or read from there where ``reuse``.
+    """The figure's data: computed and saved as ``NAME.nc`` (netCDF), or read from there where ``reuse``, whatever code
+    has computed them.
 
     Raises InputError where there is no such file to reuse, or it is not one of this figure's.
     """
     path = folder / f"{one.name}.nc"
-    return _read(path, one) if reuse else keep(one, one.compute(), folder)
+    return _read(path, one) if reuse else keep(one, one.compute(), folder, made_by(one))
 
 
-def keep(one: Entry, data: xr.Dataset, folder: Path) -> xr.Dataset:
-    """The figure's data, saved as ``NAME.nc``: whole or not at all."""
-    data.attrs["figure"] = one.name
+def keep(one: Entry, data: xr.Dataset, folder: Path, mark: str) -> xr.Dataset:
+    """The figure's data, saved as ``NAME.nc`` with what computed them: whole or not at all."""
+    data.attrs |= {"figure": one.name, MARK: mark}
     save(data, folder / f"{one.name}.nc")
     return data
 

@@ -14,7 +14,6 @@ import pytest
 import xarray as xr
 
 import paper_checks
-from analysis import claim_saved
 from analysis.claim import KINDS, SIZES, Budget, Claim, Evidence, Outcome
 from analysis.claim_saved import outcome_data, read_outcome
 from analysis.latex_table import document, escaped, number
@@ -255,14 +254,15 @@ def test_a_claim_has_the_same_numbers_alone_and_among_others() -> None:
 def test_outcomes_are_read_as_they_were_written() -> None:
     for key in ("zhang2021/theorem-4iii", "pillutla2022/lemma-L2-both"):
         one = outcome(claim(key))
-        text = json.dumps(outcome_data(one, QUICK), allow_nan=False)
-        found = read_outcome(text, one.claim, QUICK)
+        text = json.dumps(outcome_data(one, QUICK, "code"), allow_nan=False)
+        found = read_outcome(text, one.claim, QUICK, "code")
         assert found is not None
         assert all(same(a, b) for a, b in zip(one.evidence, found.evidence, strict=True))
-        assert read_outcome(text, one.claim, budget_of("full")) is None
-        assert read_outcome(text, claim("zhang2021/theorem-1"), QUICK) is None
+        assert read_outcome(text, one.claim, budget_of("full"), "code") is None
+        assert read_outcome(text, one.claim, QUICK, "other code") is None
+        assert read_outcome(text, claim("zhang2021/theorem-1"), QUICK, "code") is None
     result = Outcome(made(), tuple(weakened(QUICK)))
-    found = read_outcome(json.dumps(outcome_data(result, QUICK), allow_nan=False), made(), QUICK)
+    found = read_outcome(json.dumps(outcome_data(result, QUICK, "code"), allow_nan=False), made(), QUICK, "code")
     assert found is not None
     assert same(found.evidence[0], result.evidence[0])
     assert type(found.evidence[0].result.inputs) is type(result.evidence[0].result.inputs)  # type: ignore[union-attr]
@@ -303,7 +303,7 @@ def test_what_is_done_is_kept_and_not_done_again(tmp_path: Path, monkeypatch: py
     assert "is not whole and is ignored: pillutla2022/c2 is checked again" in capsys.readouterr().err
 
     forget()
-    monkeypatch.setattr(claim_saved, "code_version", lambda: "other")
+    monkeypatch.setattr(papers_saved, "claims_code", lambda: "other")
     assert main(["papers", "--workers", "1", "--out", str(tmp_path)]) == 0
     assert len(count) == 7, "other code: nothing is taken over"
     capsys.readouterr()
@@ -343,7 +343,7 @@ def test_studies_of_practice_are_kept_too(tmp_path: Path, capsys: Any, monkeypat
     xr.testing.assert_identical(compute(unit, QUICK)[0], data)
     forget()
     with monkeypatch.context() as other:
-        other.setattr(claim_saved, "code_version", lambda: "other")
+        other.setattr(papers_saved, "unit_code", lambda unit: "other")
         papers_saved.read_runs([unit], QUICK, tmp_path)
     assert not known(unit, QUICK)
     papers_saved.run_path(tmp_path, unit).write_bytes(b"CDF")

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import xarray as xr
 
 from fedconv.methods import SECTIONS
 from fedconv.schema import File
-from figures.gallery import FIGURES
+from figures.gallery import FIGURES, keep, made_by
 from problems.registry import FAMILIES
 
 ROOT = Path(__file__).parent.parent
@@ -156,9 +157,12 @@ def test_the_gallery_says_which_pictures_are_missing(tmp_path: Path) -> None:
     everything = page.missing(tmp_path)
     assert set(everything) <= set(FIGURES)
     first, *others = everything
-    for kind in ("svg", "nc"):
-        (tmp_path / f"{first}.{kind}").touch()
+    (tmp_path / f"{first}.svg").touch()
+    one = FIGURES[first]
+    keep(one, xr.Dataset(), tmp_path, made_by(one))
     assert page.missing(tmp_path) == others
+    keep(one, xr.Dataset(), tmp_path, "other code")
+    assert page.missing(tmp_path) == everything, "its data are of other code"
     (tmp_path / "_gallery").mkdir()
     with pytest.raises(FileNotFoundError, match="make docs"):
         page.page(tmp_path)

@@ -42,7 +42,7 @@ def test_an_unknown_size_is_refused() -> None:
         suite("huge")
 
 
-def test_data_of_figures_are_kept_for_the_same_code_and_size(tmp_path: Path) -> None:
+def test_data_of_figures_are_kept_for_the_same_code(tmp_path: Path) -> None:
     outcomes = (Outcome(claim("zhang2021/monotone"), ()),)
     pictures, proofs = drawn(outcomes, tmp_path, Budget())
     assert proofs == []
@@ -52,6 +52,9 @@ def test_data_of_figures_are_kept_for_the_same_code_and_size(tmp_path: Path) -> 
     assert drawn(outcomes, tmp_path, Budget())[0] == pictures
     assert data.stat().st_mtime_ns == first, "read again"
     assert drawn(outcomes, tmp_path, Budget("full"))[0] == pictures
+    assert data.stat().st_mtime_ns == first, "these data are the same at every size"
+    data.write_bytes(b"CDF")
+    assert drawn(outcomes, tmp_path, Budget())[0] == pictures
     assert data.stat().st_mtime_ns > first, "computed again"
     assert drawn((), tmp_path / "none", Budget()) == ({}, [])
     assert not (tmp_path / "none").exists()

@@ -1,7 +1,7 @@
 """The gallery: every figure of ``fedconv figures`` with its words and its command.
 
-As a program, ``python gallery_page.py FOLDER [--long]`` draws the figures that the folder lacks, those that take
-minutes only with ``--long``.
+As a program, ``python gallery_page.py FOLDER [--long]`` draws the figures that the folder lacks or that other code has
+drawn, those that take minutes only with ``--long``.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from figures.gallery import FIGURES, data_of
+from figures.gallery import FIGURES, data_of, kept, made_by
 
 FOLDER = "_gallery"
 
 
 def lacks(folder: Path, name: str) -> bool:
-    """Whether a figure's picture or data is not there."""
-    return not all((folder / f"{name}.{kind}").exists() for kind in ("svg", "nc"))
+    """Whether a figure's picture or data is not there, or not of the code as it is now."""
+    return not ((folder / f"{name}.svg").exists() and kept(FIGURES[name], folder, made_by(FIGURES[name])))
 
 
 def missing(folder: Path, long: bool = False) -> list[str]:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from fedconv.commands.console import note, progress, stdout
-from figures.gallery import FIGURES, data_of, entry
+from figures.gallery import FIGURES, MARK, data_of, entry, made_by
 from figures.style import FORMATS, save
 from problems.errors import InputError
 
@@ -29,14 +29,19 @@ def draw_figures(names: Sequence[str], out: Path, formats: str, *, reuse: bool, 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out must be a folder to write; {out} is a file")
     chosen = [entry(name) for name in names] or [one for one in FIGURES.values() if not one.long]
+    old: list[str] = []
     with progress() as bar:
         task = bar.add_task("", total=len(chosen))
         for one in chosen:
             bar.update(task, description=one.name)
             data = data_of(one, out, reuse)
+            if reuse and data.attrs.get(MARK) != made_by(one):
+                old.append(one.name)
             for kind in kinds:
                 save(one.figure(data), out / f"{one.name}.{kind}", one.name, one.describe(data))
             bar.advance(task)
+    for name in old:
+        note(f"{out / name}.nc was computed by other code or at another size; without --reuse-data it is computed anew")
     for one in chosen:
         note(f"{out / one.name}.{{{','.join([*kinds, 'nc'])}}} written")
     return 0

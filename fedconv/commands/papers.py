@@ -15,14 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.claim import Budget, Claim, Outcome, Size
-from analysis.claim_saved import claim_data, code_version, plain
+from analysis.claim_saved import claim_data, plain
 from analysis.latex_table import document
 from analysis.report_claims import GROUPS, standing, write_claims
 from fedconv.commands import Interrupted, version
 from fedconv.commands.console import cores, note, number, progress, stdout
 from fedconv.commands.papers_cluster import on_cluster, on_processes
 from fedconv.commands.papers_pictures import drawn
-from fedconv.commands.papers_saved import read_runs, save_claim, save_run, saved_claims
+from fedconv.commands.papers_saved import claims_code, read_runs, save_claim, save_run, saved_claims
 from fedconv.config import dump_toml
 from paper_checks import budget_of, chosen
 from paper_checks.session import Unit, compute, evidence_of, known, units_of
@@ -218,7 +218,7 @@ def as_data(outcomes: Sequence[Outcome], budget: Budget) -> dict[str, Any]:
     counts = Counter(standing(o) for o in outcomes)
     return {
         "fedconv": version(),
-        "code": code_version(),
+        "code": claims_code(),
         "size": budget.size,
         "error": budget.error,
         "counts": {key: counts[key] for key, _, _ in GROUPS},

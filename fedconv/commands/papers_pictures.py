@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.claim import Budget, Outcome, Size
-from analysis.claim_saved import made_by
 from analysis.report import OVERVIEW, groups
 from analysis.report_claims import results_of
 from fedconv.commands.console import progress
+from fedconv.sources import code_version
 from fedconv.sweep.processes import side_by_side
 
 if TYPE_CHECKING:
@@ -35,20 +35,19 @@ def drawn(outcomes: Sequence[Outcome], out: Path, budget: Budget) -> tuple[dict[
     """``<svg>`` elements, and FA's and FS's proofs replayed where one of the two is among the claims.
 
     The elements: the gallery's figures that the claims name, by name; the theorems' checks by group; and all of these
-    together by ``OVERVIEW``. The figures' data are kept in the folder and read again as long as code and size are the
-    same.
+    together by ``OVERVIEW``. The figures' data are kept in the folder and read again as long as the code that computes
+    them, and of the claims about practice the size, are the same.
     """
     from figures import verdicts
-    from figures.gallery import FIGURES
+    from figures.gallery import FIGURES, kept
 
     found = groups(results_of(outcomes))
     named = [name for name in dict.fromkeys(o.claim.figure for o in outcomes) if name in FIGURES]
     replayed = [algorithm for algorithm, key in _PROOFS.items() if any(o.claim.key == key for o in outcomes)]
     folder = out / FOLDER
-    if named:
-        _forget(folder, made_by(budget))
-    kept = _studied(named, folder, budget) | {name for name in named if (folder / f"{name}.nc").exists()}
-    calls: list[Call] = [(_figure, (name, folder, name in kept, budget.size)) for name in named]
+    marks = {name: _mark(name, budget.size) for name in named}
+    ready = _studied(named, folder, budget) | {name for name in named if kept(FIGURES[name], folder, marks[name])}
+    calls: list[Call] = [(_figure, (name, folder, name in ready, budget.size)) for name in named]
     calls += [*((_replays, (algorithm,)) for algorithm in replayed), *((_picture, (group,)) for group in found)]
     with progress() as bar:
         task = bar.add_task("pictures", total=len(calls))
@@ -65,17 +64,15 @@ def drawn(outcomes: Sequence[Outcome], out: Path, budget: Budget) -> tuple[dict[
     return pictures, [replay for replays in proofs for replay in replays]
 
 
-def _forget(folder: Path, now: str) -> None:
-    """Remove what other code, or the same at another size, has computed into the folder."""
-    from figures.gallery import FIGURES
+def _mark(name: str, size: Size) -> str:
+    """What the data of a figure must say to be taken."""
+    from figures.gallery import FIGURES, made_by
+    from paper_checks import pillutla2022_practice
 
-    folder.mkdir(exist_ok=True)
-    mark = folder / "code.txt"
-    if mark.exists() and mark.read_text(encoding="utf-8") == now:
-        return
-    for name in FIGURES:
-        (folder / f"{name}.nc").unlink(missing_ok=True)
-    mark.write_text(now, encoding="utf-8")
+    one = FIGURES[name]
+    if name not in STUDIED:
+        return made_by(one)
+    return f"{one.data} {code_version(one.module, pillutla2022_practice.__name__)} {size}"
 
 
 def _studied(named: Sequence[str], folder: Path, budget: Budget) -> set[str]:
@@ -97,7 +94,7 @@ def _study_data(name: str, folder: Path, size: Size, studies: Any = None) -> xr.
     from paper_checks.pillutla2022_practice import SUITES
 
     one = FIGURES[name]
-    return keep(one, importlib.import_module(one.module).data(SUITES[size].scale, studies), folder)
+    return keep(one, importlib.import_module(one.module).data(SUITES[size].scale, studies), folder, _mark(name, size))
 
 
 def _called(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

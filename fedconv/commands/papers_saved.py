@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import paper_checks
+from analysis import claim_saved
 from analysis.claim import Budget, Claim, Outcome
-from analysis.claim_saved import made_by, outcome_data, read_outcome, read_results, results_data
+from analysis.claim_saved import outcome_data, read_outcome, read_results, results_data
 from fedconv.commands.console import note
 from fedconv.netcdf import load, save
+from fedconv.sources import code_version
 from paper_checks.on_runs import runs_of
 from paper_checks.pillutla2022_practice import digits
 from paper_checks.session import Found, Unit, compute, known, remember
@@ -28,6 +31,16 @@ MARK = "made_by"
 """The attribute of a study's data that says what made them."""
 
 
+def claims_code() -> str:
+    """What finds the outcomes of claims: all that their checks import, and what reads a file of theirs."""
+    return code_version(paper_checks.__name__, claim_saved.__name__)
+
+
+def unit_code(unit: Unit) -> str:
+    """The same of a unit."""
+    return code_version(unit.function.__module__, claim_saved.__name__)
+
+
 def claim_path(out: Path, claim: Claim) -> Path:
     """Where a claim's outcome is saved."""
     return out / CLAIMS / f"{claim.key.replace('/', '.')}.json"
@@ -41,7 +54,7 @@ def run_path(out: Path, unit: Unit) -> Path:
 
 def save_claim(outcome: Outcome, budget: Budget, out: Path) -> None:
     """Write a claim's file."""
-    _write(claim_path(out, outcome.claim), outcome_data(outcome, budget))
+    _write(claim_path(out, outcome.claim), outcome_data(outcome, budget, claims_code()))
 
 
 def saved_claims(claims: Sequence[Claim], budget: Budget, out: Path) -> dict[str, Outcome]:
@@ -52,7 +65,7 @@ def saved_claims(claims: Sequence[Claim], budget: Budget, out: Path) -> dict[str
         if not path.exists():
             continue
         try:
-            outcome = read_outcome(path.read_text(encoding="utf-8"), claim, budget)
+            outcome = read_outcome(path.read_text(encoding="utf-8"), claim, budget, claims_code())
         except (ValueError, KeyError, TypeError, AttributeError):
             note(f"{path} is not whole and is ignored: {claim.key} is checked again")
             continue
@@ -66,10 +79,10 @@ def save_run(unit: Unit, budget: Budget, out: Path | None) -> None:
     if out is None or unit.function not in KEPT:
         return
     if unit.function is runs_of:
-        _write(run_path(out, unit), results_data(compute(unit, budget), budget))
+        _write(run_path(out, unit), results_data(compute(unit, budget), budget, unit_code(unit)))
         return
     (data,) = compute(unit, budget)
-    save(data.assign_attrs({MARK: made_by(budget)}), run_path(out, unit))
+    save(data.assign_attrs({MARK: _study_mark(unit, budget)}), run_path(out, unit))
 
 
 def read_runs(units: Sequence[Unit], budget: Budget, out: Path) -> None:
@@ -80,9 +93,9 @@ def read_runs(units: Sequence[Unit], budget: Budget, out: Path) -> None:
             continue
         try:
             if unit.function is runs_of:
-                found = read_results(path.read_text(encoding="utf-8"), budget)
+                found = read_results(path.read_text(encoding="utf-8"), budget, unit_code(unit))
             else:
-                found = _read_study(path, budget)
+                found = _read_study(path, _study_mark(unit, budget))
         except (InputError, ValueError, KeyError, TypeError, AttributeError):
             note(f"{path} is not whole and is ignored: {unit} is run again")
             continue
@@ -90,9 +103,13 @@ def read_runs(units: Sequence[Unit], budget: Budget, out: Path) -> None:
             remember(unit, budget, found)
 
 
-def _read_study(path: Path, budget: Budget) -> Found | None:
+def _study_mark(unit: Unit, budget: Budget) -> str:
+    return f"{unit_code(unit)} {budget.size}"
+
+
+def _read_study(path: Path, mark: str) -> Found | None:
     data = load(path, "a study")
-    return (data,) if data.attrs.pop(MARK) == made_by(budget) else None
+    return (data,) if data.attrs.pop(MARK) == mark else None
 
 
 def _write(path: Path, data: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import typer
 
 from fedconv import commands
 from fedconv.commands import cli_maps, cli_papers, cli_theory
-from fedconv.commands.cli_shared import Algorithms, Workers
+from fedconv.commands.cli_shared import Algorithms, OtherCode, Restart, Workers
 from problems.errors import InputError
 
 app = typer.Typer(
@@ -138,6 +138,8 @@ def run(
     engine: Annotated[Engine | None, typer.Option(help="What computes it (default: the file's).")] = None,
     workers: Workers = None,
     algorithm: Algorithms = None,
+    restart: Restart = False,
+    allow_other_code: OtherCode = False,
 ) -> int:
     """Run a problem file and save the trace to one zarr store.
 
@@ -159,6 +161,8 @@ def run(
         engine=engine.value if engine else None,
         workers=workers,
         algorithms=algorithm,
+        restart=restart,
+        allow_other_code=allow_other_code,
     )
 
 

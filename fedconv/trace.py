@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fedconv.made import made_by_text
 from problems.errors import InputError
 
 if TYPE_CHECKING:
@@ -99,8 +99,6 @@ def l6_factor(experiment: Experiment) -> float:
 
 def provenance(experiment: Experiment) -> dict[str, Any]:
     """What is needed to know where a trace comes from; every value is a string, a number or a JSON text."""
-    import torch
-
     problem = experiment.problem
     return {
         "format": FORMAT,
@@ -113,9 +111,7 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
         "bounded_gradients": int(problem.bounded_gradients),
         "T": experiment.T,
         "seed": experiment.seed,
-        "versions": json.dumps(
-            {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-        ),
+        "versions": made_by_text(),
     }
 
 

@@ -23,8 +23,9 @@ from fedconv.fedfomo.method import FedFomo
 from fedconv.fedfomo.mixing import mix
 from fedconv.fedfomo.privacy import Privacy, delta_of, epsilon_of
 from fedconv.fedfomo.record import VARIABLES
+from fedconv.resume import run_to_store
 from fedconv.run import run
-from fedconv.store import load, run_to_store
+from fedconv.store import load
 from fedconv.streams import Streams
 from figures import fedfomo
 from problems.base import Problem

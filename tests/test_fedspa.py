@@ -21,8 +21,9 @@ from fedconv.fedspa.method import FedSpa
 from fedconv.fedspa.record import VARIABLES
 from fedconv.fedspa.tables import from_tables
 from fedconv.fedspa.whole import Whole
+from fedconv.resume import run_to_store
 from fedconv.run import Experiment, run
-from fedconv.store import load, run_to_store
+from fedconv.store import load
 from fedconv.streams import Streams
 from problems.errors import InputError
 from problems.layout import Layer, Layout, layout_from

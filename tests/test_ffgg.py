@@ -16,8 +16,9 @@ from fedconv.ffgg.experiment import FFGGExperiment
 from fedconv.ffgg.method import FFGG, Asynchrony, Byzantine, FineTuning
 from fedconv.ffgg.record import VARIABLES
 from fedconv.ffgg.schedule import arrivals
+from fedconv.resume import run_to_store
 from fedconv.run import Experiment, run
-from fedconv.store import load, run_to_store
+from fedconv.store import load
 from fedconv.streams import Streams
 from problems.least_squares import LeastSquares
 from problems.noise import Noise

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from analysis.verify import fitting, judge, verify
 from fedconv.algorithms import FedAlt, State
+from fedconv.resume import run_to_store
 from fedconv.run import Experiment, run
-from fedconv.store import load, run_to_store
+from fedconv.store import load
 from fedconv.trace import read
 from problems.base import Constant, Constants, Problem
 from problems.errors import InputError

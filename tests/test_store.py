@@ -13,10 +13,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from fedconv import eager, store
+from fedconv import eager, made, resume, store
 from fedconv.algorithms import FedAlt, FedSim, State
+from fedconv.resume import run_to_store
 from fedconv.run import BLOCK, Experiment, run
-from fedconv.store import load, run_to_store, save
+from fedconv.store import load, save
 from problems.base import Constant, Constants, Problem
 from problems.errors import InputError
 from problems.noise import Noise
@@ -322,7 +323,7 @@ def test_an_exception_while_a_block_is_saved_loses_only_that_block(
     monkeypatch.setattr(store, "save", fails_once)
     with pytest.raises(OSError, match="disk full"):
         run_to_store(experiment, MANY, path)
-    assert leftovers(tmp_path / "a.zarr.partial") == ["block-00000000.zarr", "experiment.json"]
+    assert leftovers(tmp_path / "a.zarr.partial") == ["block-00000000.zarr", "experiment.json", "lock"]
     monkeypatch.undo()
     xr.testing.assert_identical(run_to_store(experiment, MANY, path), run(experiment, MANY))
 
@@ -367,13 +368,230 @@ def test_a_folder_that_is_not_ours_is_refused_and_kept(experiment: Experiment, t
     assert (foreign / "precious").read_text() == "precious"
 
 
-def test_a_damaged_block_is_named(experiment: Experiment, tmp_path: Path) -> None:
+def blocks(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "a.zarr.partial").glob("block-*"))
+
+
+def swap_blocks(tmp_path: Path, experiment: Experiment) -> None:
+    a, b = blocks(tmp_path)
+    a.rename(tmp_path / "x")
+    b.rename(a)
+    (tmp_path / "x").rename(b)
+
+
+def block_of_another(tmp_path: Path, experiment: Experiment) -> None:
+    """A whole block of a run that differs in the seed alone."""
+    other = tmp_path / "other"
+    other.mkdir()
+    interrupted(dataclasses.replace(experiment, seed=6), other / "a.zarr", BLOCK)
+    shutil.rmtree(blocks(tmp_path)[0])
+    shutil.move(blocks(other)[0], blocks(tmp_path)[0].parent / "block-00000000.zarr")
+    shutil.rmtree(other)
+
+
+def block_of_another_start(tmp_path: Path, experiment: Experiment) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    interrupted(changed_start(experiment), other / "a.zarr", BLOCK)
+    shutil.rmtree(blocks(tmp_path)[0])
+    shutil.move(blocks(other)[0], tmp_path / "a.zarr.partial" / "block-00000000.zarr")
+    shutil.rmtree(other)
+
+
+def block_of_another_level(tmp_path: Path, experiment: Experiment) -> None:
+    save(run(experiment, BLOCK, level="none"), blocks(tmp_path)[0], overwrite=True)
+
+
+def cut_block(tmp_path: Path, experiment: Experiment) -> None:
+    truncate(blocks(tmp_path)[0])
+
+
+def block_is_a_file(tmp_path: Path, experiment: Experiment) -> None:
+    shutil.rmtree(blocks(tmp_path)[0])
+    (tmp_path / "a.zarr.partial" / "block-00000000.zarr").write_text("x")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [swap_blocks, block_of_another, block_of_another_start, block_of_another_level, cut_block, block_is_a_file],
+)
+def test_a_damaged_or_foreign_block_is_said_and_computed_again(experiment: Experiment, tmp_path: Path, damage) -> None:
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, BLOCK + 1)
+    assert len(blocks(tmp_path)) == 2
+    damage(tmp_path, experiment)
+    said: list[str] = []
+    xr.testing.assert_identical(run_to_store(experiment, MANY, path, note=said.append), run(experiment, MANY))
+    assert len(said) == (2 if damage is swap_blocks else 1)
+    for sentence in said:
+        assert "block-000000" in sentence
+        assert sentence.endswith("; its replicates are computed again")
+    assert leftovers(tmp_path) == ["a.zarr"]
+
+
+def test_a_damaged_marker_is_said_and_begun_anew_on_request(experiment: Experiment, tmp_path: Path) -> None:
     path = tmp_path / "a.zarr"
     interrupted(experiment, path, 1)
-    truncate(tmp_path / "a.zarr.partial" / "block-00000000.zarr")
-    with pytest.raises(InputError, match=r"block-00000000\.zarr"):
+    (tmp_path / "a.zarr.partial" / "experiment.json").write_text("[" * 9999)
+    with pytest.raises(InputError, match=r"experiment\.json is damaged"):
         run_to_store(experiment, MANY, path)
-    assert not path.exists()
+    xr.testing.assert_identical(run_to_store(experiment, MANY, path, restart=True), run(experiment, MANY))
+
+
+# ---- written in pieces -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["none", "proof"])
+def test_a_long_trace_is_the_same_written_in_pieces(
+    experiment: Experiment, tmp_path: Path, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "STREAM", 64)
+    stored = run_to_store(experiment, MANY, tmp_path / "a.zarr", level=level)
+    monkeypatch.undo()
+    want = run(experiment, MANY, level=level)
+    xr.testing.assert_identical(stored.load(), want)
+    xr.testing.assert_identical(load(tmp_path / "a.zarr"), want)
+    save(want, tmp_path / "b.zarr")
+    attributes = [json.loads((tmp_path / x / "zarr.json").read_text())["attributes"] for x in ("a.zarr", "b.zarr")]
+    assert attributes[0] == attributes[1], "checksums and all"
+    chunk_of(tmp_path / "a.zarr", "v_final").unlink()
+    monkeypatch.setattr(store, "STREAM", 64)
+    with pytest.raises(InputError, match=r"a\.zarr is"):
+        load(tmp_path / "a.zarr")
+
+
+def test_a_store_with_the_first_checksums_is_verified_as_before(experiment: Experiment, tmp_path: Path) -> None:
+    trace = run(experiment, 3)
+    save(trace, tmp_path / "a.zarr")
+    old = store._checksums(trace, old=True)
+    assert all(isinstance(x, int) for x in old.values())
+    edit_attributes(tmp_path / "a.zarr", lambda a: a.update(checksums=json.dumps(old)))
+    xr.testing.assert_identical(load(tmp_path / "a.zarr"), trace)
+    swap_chunks(tmp_path / "a.zarr")
+    with pytest.raises(InputError, match="by its checksums: F"):
+        load(tmp_path / "a.zarr")
+
+
+# ---- two runs at once, and what a kill leaves --------------------------------------------------------------
+
+
+def test_two_runs_on_one_store_exclude_each_other(experiment: Experiment, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def second(_: int) -> None:
+        if not said:
+            with pytest.raises(InputError, match=r"a\.zarr is in use by another process; wait until it ends") as error:
+                run_to_store(experiment, MANY, tmp_path / "a.zarr")
+            said.append(str(error.value))
+
+    trace = run_to_store(experiment, MANY, tmp_path / "a.zarr", progress=second)
+    assert said
+    xr.testing.assert_identical(trace, run(experiment, MANY))
+
+
+def test_what_a_kill_left_is_cleared_by_the_next_call(experiment: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, 1)
+    for name in (".a.zarr.0123abcd.tmp", "a.zarr.partial/.block-00000016.zarr.0123abcd.tmp"):
+        (tmp_path / name / "F").mkdir(parents=True)
+    for other in (".a.zarr.mine.tmp", ".b.zarr.0123abcd.tmp"):
+        (tmp_path / other).mkdir()
+    run_to_store(experiment, MANY, path)
+    assert leftovers(tmp_path) == [".a.zarr.mine.tmp", ".b.zarr.0123abcd.tmp", "a.zarr"]
+    (tmp_path / "a.zarr.partial").mkdir()  # killed after the last rename
+    (tmp_path / "a.zarr.partial" / "experiment.json").write_text("{}")
+    (tmp_path / ".a.zarr.0123abcd.old").mkdir()
+    resume.clear_finished(path)
+    assert leftovers(tmp_path) == [".a.zarr.mine.tmp", ".b.zarr.0123abcd.tmp", "a.zarr"]
+    path.rename(tmp_path / ".a.zarr.0123abcd.old")  # killed between the renames of an overwriting
+    store.clear_leftovers(path)
+    assert load(path).sizes["replicate"] == MANY
+
+
+# ---- other code --------------------------------------------------------------------------------------------
+
+
+def test_other_code_does_not_continue_unasked_and_is_told_apart(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, 1)
+    monkeypatch.setattr(made, "code_version", lambda: "feedfeedfeedfeed")
+    with pytest.raises(InputError, match=r"here is code feedfeedfeedfeed.*: --restart computes all anew"):
+        run_to_store(experiment, MANY, path)
+    trace = run_to_store(experiment, MANY, path, allow_other_code=True)
+    told = [(first, who["code"] == "feedfeedfeedfeed") for first, who in json.loads(trace.attrs["blocks_made_by"])]
+    assert told == [(0, False), (BLOCK, True), (2 * BLOCK, True)]
+    xr.testing.assert_identical(trace.drop_attrs(), run(experiment, MANY).drop_attrs())
+
+
+def test_a_block_of_other_code_is_not_taken_unasked(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's marker is of this code, one of its blocks is not."""
+    path = tmp_path / "a.zarr"
+    interrupted(experiment, path, 1)
+    with monkeypatch.context() as m:
+        m.setattr(made, "code_version", lambda: "feedfeedfeedfeed")
+        save(run(experiment, BLOCK), blocks(tmp_path)[0], overwrite=True)
+    with pytest.raises(InputError, match="was begun by code feedfeedfeedfeed"):
+        run_to_store(experiment, MANY, path)
+
+
+def test_restart_keeps_the_old_store_until_the_new_one_is_whole(experiment: Experiment, tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    old = run_to_store(experiment, 3, path)
+
+    def stop(_: int) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        run_to_store(experiment, MANY, path, restart=True, progress=stop)
+    xr.testing.assert_identical(load(path), old)
+    run_to_store(experiment, MANY, path, restart=True)
+    assert load(path).sizes["replicate"] == MANY
+    assert leftovers(tmp_path) == ["a.zarr"]
+
+
+# ---- no code of others -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beside", ["alone", "below a group of format 3"])
+def test_a_pickle_in_an_old_zarr_store_does_not_run(tmp_path: Path, beside: str) -> None:
+    """numcodecs below 0.16.6 unpickles an object array of a zarr v2 store."""
+    marker, path = tmp_path / "ran", tmp_path / "evil.zarr"
+    payload = b"cos\nsystem\n(S'touch " + str(marker).encode() + b"'\ntR."
+    (path / "F").mkdir(parents=True)
+    (path / "F" / "0").write_bytes(payload)
+    (path / ".zgroup").write_text('{"zarr_format": 2}')
+    (path / ".zattrs").write_text(json.dumps({"checksums": "{}", "format": 1}))
+    array = {"zarr_format": 2, "shape": [1], "chunks": [1], "dtype": "|O", "compressor": None, "fill_value": None,
+             "order": "C", "filters": [{"id": "pickle"}]}  # fmt: skip
+    (path / "F" / ".zarray").write_text(json.dumps(array))
+    (path / "F" / ".zattrs").write_text(json.dumps({"_ARRAY_DIMENSIONS": ["replicate"]}))
+    if beside != "alone":
+        group = {"zarr_format": 3, "node_type": "group", "attributes": {"checksums": "{}", "format": 1}}
+        (path / "zarr.json").write_text(json.dumps(group))
+    with pytest.raises(InputError, match=r"evil\.zarr is"):
+        load(path)
+    assert not marker.exists()
+
+
+def test_only_the_format_that_cannot_hold_code_is_read(experiment: Experiment, tmp_path: Path) -> None:
+    """Whole and with the right checksums, but of zarr format 2."""
+    trace = run(experiment, 3)
+    marked = trace.assign_attrs(checksums=json.dumps(store._checksums(trace)))
+    marked.to_zarr(tmp_path / "a.zarr", consolidated=False, zarr_format=2)
+    with pytest.raises(InputError, match=r"a\.zarr is not a complete fedconv store"):
+        load(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("text", ["[" * 9999, '{"attributes": []}', "\x00"])
+def test_metadata_that_cannot_be_read_is_no_store(tmp_path: Path, text: str) -> None:
+    (tmp_path / "zarr.json").write_text(text)
+    assert not store.is_store(tmp_path)
+    with pytest.raises(InputError, match="is not a complete fedconv store"):
+        load(tmp_path)
 
 
 def test_an_existing_target_is_refused_before_anything_runs(experiment: Experiment, tmp_path: Path) -> None:

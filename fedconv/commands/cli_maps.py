@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from fedconv.commands.cli_shared import OtherCode, Restart
+
 app = typer.Typer()
 
 
@@ -20,16 +22,6 @@ def _dependence(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
-
-
-Restart = Annotated[bool, typer.Option("--restart", help="Remove what the store holds and compute all anew.")]
-OtherCode = Annotated[
-    bool,
-    typer.Option(
-        "--allow-other-code",
-        help="Continue what other code, or other versions of numpy, torch and numba, began; `show` says what is whose.",
-    ),
-]
 
 
 class Cluster(StrEnum):

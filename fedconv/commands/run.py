@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from analysis.methods import methods, statement, statements
 from analysis.theorems import THEOREMS, theorem
 from analysis.verify import bounds, resolve_step
 from fedconv.commands import Interrupted
 from fedconv.commands.console import cores, note, progress
 from fedconv.config import AlgorithmSpec, Settings, load_settings
+from fedconv.made import made_by, words
+from fedconv.resume import clear_finished, run_to_store, same_run, versions_of
 from fedconv.run import Runnable
 from fedconv.schema import MOST_REPLICATES
-from fedconv.store import load, run_to_store
+from fedconv.store import load
 from problems.errors import InputError
 
 
@@ -31,10 +31,14 @@ def run_file(
     engine: str | None,
     workers: int | None,
     algorithms: Sequence[str] | None,
+    restart: bool = False,
+    allow_other_code: bool = False,
 ) -> int:
     """Run every algorithm of the file, or those named; see ``fedconv run --help`` for the stores' names."""
     if replicates is not None and not 1 <= replicates <= MOST_REPLICATES:
         raise InputError(f"--replicates must be an integer from 1 to {MOST_REPLICATES}; got {replicates}")
+    if restart and allow_other_code:
+        raise InputError("--allow-other-code must be left out with --restart, which continues nothing; got both")
     settings = load_settings(file)
     settings = replace(
         settings,
@@ -45,12 +49,13 @@ def run_file(
     chosen = select(settings, algorithms)
     stores = [out if len(chosen) == 1 else suffixed(out, spec.name) for spec in chosen]
     jobs = [(experiment_of(settings, spec, str(file)), store) for spec, store in zip(chosen, stores, strict=True)]
-    finished = {store: is_finished(store, experiment, settings) for experiment, store in jobs}
+    finished = {store: not restart and is_finished(store, experiment, settings) for experiment, store in jobs}
     for experiment, store in jobs:
         if finished[store]:
+            clear_finished(store)
             note(f"{store} is finished already: nothing to do")
         else:
-            _run_one(experiment, store, settings, workers or cores())
+            _run_one(experiment, store, settings, workers or cores(), restart, allow_other_code)
     return 0
 
 
@@ -109,20 +114,21 @@ def is_finished(store: Path, experiment: Runnable, settings: Settings) -> bool:
     if not store.exists():
         return False
     trace = load(store)
-    start = experiment.start
     same = (
-        all(trace.attrs.get(k) == v for k, v in experiment.provenance().items())
+        same_run(trace, experiment)
         and trace.attrs["level"] == settings.level
         and trace.sizes["replicate"] == settings.replicates
-        and np.array_equal(trace["u_start"].values, start.u.numpy())
-        and np.array_equal(trace["v_start"].values, start.v.numpy())
     )
     if not same:
         raise InputError(f"{store} exists already and holds another run; choose another --out or remove it")
+    if (versions := versions_of(trace.attrs)) != made_by():
+        note(f"{store} was computed by {words(versions)}; here is {words(made_by())}; --restart computes anew")
     return True
 
 
-def _run_one(experiment: Runnable, store: Path, settings: Settings, workers: int) -> None:
+def _run_one(
+    experiment: Runnable, store: Path, settings: Settings, workers: int, restart: bool, allow_other_code: bool
+) -> None:
     done = 0
     with progress() as bar:
         task = bar.add_task(experiment.name, total=settings.replicates)
@@ -141,6 +147,9 @@ def _run_one(experiment: Runnable, store: Path, settings: Settings, workers: int
                 engine=settings.engine,
                 workers=workers,
                 progress=advance,
+                note=note,
+                restart=restart,
+                allow_other_code=allow_other_code,
             )
         except KeyboardInterrupt:
             raise Interrupted(

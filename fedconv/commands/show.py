@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,27 @@ def provenance_table(trace: xr.Dataset, path: str) -> Table:
         "level": attrs["level"],
         "engine": f"{attrs['engine']} ({attrs['engine_reason']})",
         "diverged": f"{attrs['diverged']} of {count} replicates",
-        "versions": _pairs(read(trace, "versions")),
+        "made by": _makers(trace),
     }
     table = Table(title=escape(path), title_justify="left", show_header=False, box=None)
     for key, value in rows.items():
         table.add_row(key, escape(str(value)))
     return table
+
+
+def _makers(trace: xr.Dataset) -> str:
+    """What made the run, or which of its replicates, where several kinds of code have."""
+    if "blocks_made_by" not in trace.attrs:
+        return _pairs(read(trace, "versions"))
+    who: list[tuple[int, str]] = []
+    for first, made in json.loads(trace.attrs["blocks_made_by"]):
+        if not who or who[-1][1] != _pairs(made):
+            who.append((int(first), _pairs(made)))
+    ends = [first for first, _ in who[1:]] + [int(trace["replicate"][-1]) + 1]
+    return "; ".join(
+        f"replicates {first} to {end - 1} by {made or 'unknown code'}"
+        for (first, made), end in zip(who, ends, strict=True)
+    )
 
 
 def constants_table(trace: xr.Dataset) -> Table:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedconv.made import made_by_text
 from fedconv.trace import FORMAT, Variable
 
 if TYPE_CHECKING:
@@ -157,8 +157,6 @@ def provenance(experiment: FedFomoExperiment) -> dict[str, Any]:
     ``target_constants``: of the L_i; ``isotropic``: a, z, R and the number of clusters where clients are of Theorem 4's
     form.
     """
-    import torch
-
     problem, judge = experiment.problem, experiment.judge
     iso = judge.isotropic
     form = None if iso is None else {"a": iso.a, "z": iso.bias, "R": iso.separation}
@@ -177,7 +175,5 @@ def provenance(experiment: FedFomoExperiment) -> dict[str, Any]:
         "deterministic": int(experiment.deterministic),
         "T": experiment.T,
         "seed": experiment.seed,
-        "versions": json.dumps(
-            {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-        ),
+        "versions": made_by_text(),
     }

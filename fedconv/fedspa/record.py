@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from fedconv.fedspa import costs
 from fedconv.fedspa.masks import layer_counts
 from fedconv.fedspa.meter import INVARIANTS, snapshots
+from fedconv.made import made_by_text
 from fedconv.trace import FORMAT, Variable
 
 if TYPE_CHECKING:
@@ -123,8 +123,6 @@ def provenance(experiment: FedSpaExperiment) -> dict[str, Any]:
 
     ``masked_constants``: of f under the masks (frozen) or under all masks (dynamic); ``sigma``: of assumption A2.
     """
-    import torch
-
     problem = experiment.problem
     return {
         "format": FORMAT,
@@ -141,7 +139,5 @@ def provenance(experiment: FedSpaExperiment) -> dict[str, Any]:
         "deterministic": int(experiment.deterministic),
         "T": experiment.T,
         "seed": experiment.seed,
-        "versions": json.dumps(
-            {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-        ),
+        "versions": made_by_text(),
     }

@@ -25,7 +25,7 @@ class FFGGExperiment:
     """FFGG on a problem that can be fine-tuned exactly, T rounds (asynchronous: updates) from ``start``.
 
     ``start``: w^0 = u ``(d_u,)`` and the first θ's, v ``(n, d_v)``, which exact fine-tuning does not use.
-    A ``fedconv.run.Runnable``: ``fedconv.run.run`` and ``fedconv.store.run_to_store`` take it.
+    A ``fedconv.run.Runnable``: ``fedconv.run.run`` and ``fedconv.resume.run_to_store`` take it.
     """
 
     problem: EnvelopeProblem

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedconv.made import made_by_text
 from fedconv.trace import FORMAT, Variable
 
 if TYPE_CHECKING:
@@ -92,8 +92,6 @@ def provenance(experiment: FFGGExperiment) -> dict[str, Any]:
 
     ``envelope_constants`` are the honest clients'.
     """
-    import torch
-
     problem = experiment.problem
     return {
         "format": FORMAT,
@@ -104,7 +102,5 @@ def provenance(experiment: FFGGExperiment) -> dict[str, Any]:
         "algorithm": json.dumps(experiment.algorithm.to_dict()),
         "T": experiment.T,
         "seed": experiment.seed,
-        "versions": json.dumps(
-            {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-        ),
+        "versions": made_by_text(),
     }

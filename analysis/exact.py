@@ -9,16 +9,18 @@ import numpy as np
 
 from analysis.exact_quadratic import moments
 from analysis.exact_tree import count_leaves, enumerate_tree
-from fedconv.run import single_torch_thread
+from fedconv.algorithms import FedAlt, FedAvg, FedSim, LocalOnly, State
+from fedconv.run import Experiment, single_torch_thread
 from fedconv.trace import assemble
 from problems.errors import InputError
+from problems.noise import Noise
 from problems.personalization import FullPersonalization
 from problems.quadratic import Quadratic
+from problems.written_for import written_for
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from fedconv.run import Experiment
     from problems.base import Problem
 
 LEVELS = ("stationarity", "proof")
@@ -34,18 +36,39 @@ QUICK_TREE = 100_000
 
 def as_quadratic(problem: Problem) -> Quadratic | None:
     """The problem as a coupled quadratic, or None."""
-    if isinstance(problem, Quadratic):
+    if written_for(problem, Quadratic):
         return problem
-    if isinstance(problem, FullPersonalization):
+    if written_for(problem, FullPersonalization):
         return problem.as_quadratic()
+    return None
+
+
+def known_rounds(experiment: Experiment) -> str | None:
+    """None where a round is what the exact routes compute, else a sentence why not.
+
+    They compute the registered algorithms with uniform cohorts, ``Noise``'s laws and the state (u, V): whatever a
+    subclass of one of these changes, in its step, its cohorts or a state of its own, they would not see.
+    """
+    for what, x, kinds in (
+        ("experiment", experiment, (Experiment,)),
+        ("algorithm", experiment.algorithm, (FedAlt, FedSim, FedAvg, LocalOnly)),
+        ("noise", experiment.noise, (Noise,)),
+        ("start", experiment.start, (State,)),
+    ):
+        if not written_for(x, *kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            return f"exact expectations need {what} of the class {names}; this one is of {type(x).__name__}"
     return None
 
 
 def applies(experiment: Experiment) -> str | None:
     """None where :func:`expectations` can be computed, else a sentence why not."""
+    refusal = known_rounds(experiment)
+    if refusal is not None:
+        return refusal
     problem = experiment.problem
-    base = problem.base if isinstance(problem, FullPersonalization) else problem
-    if not isinstance(base, Quadratic):
+    base = problem.base if written_for(problem, FullPersonalization) else problem
+    if not written_for(base, Quadratic):
         return f"exact expectations need a quadratic problem; this one is of the family {problem.family}"
     size = problem.d_u + problem.n * problem.d_v
     if size > LARGEST_STATE:
@@ -78,6 +101,9 @@ def tree_expectations(experiment: Experiment, budget: int = 10**6, level: str = 
     Raises InputError for noise with a density, or where the tree has more than ``budget`` leaves.
     """
     check_level(level)
+    refusal = known_rounds(experiment)
+    if refusal is not None:
+        raise InputError(refusal)
     leaves = count_leaves(experiment, level)
     if leaves > budget:
         raise InputError(f"a tree of all outcomes must have at most {budget} leaves; this one has {_written(leaves)}")
@@ -90,6 +116,8 @@ def exact_trace(experiment: Experiment, level: str = "stationarity") -> xr.Datas
     """Exact expectations where they cost little: moments, else a tree of at most QUICK_TREE leaves; else None."""
     if applies(experiment) is None:
         return expectations(experiment, level)
+    if known_rounds(experiment) is not None:
+        return None
     finite = experiment.noise.silent or experiment.noise.law in ("rademacher", "spikes")
     if finite and count_leaves(experiment, level) <= QUICK_TREE:
         return tree_expectations(experiment, QUICK_TREE, level)

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 
 from fedconv.ffgg.experiment import FFGGExperiment
+from fedconv.ffgg.method import FFGG
 from fedconv.ffgg.record import assemble
 from fedconv.run import single_torch_thread
 from problems.errors import InputError
+from problems.written_for import written_for
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,6 +61,8 @@ def applies(experiment: FFGGExperiment) -> str | None:
 def _sampled(experiment: FFGGExperiment) -> str | None:
     """None where cohorts are the only randomness and a round is one step after exact fine-tuning."""
     method = experiment.algorithm
+    if not (written_for(experiment, FFGGExperiment) and written_for(method, FFGG)):
+        return f"exact expectations need FFGG itself; this is {type(experiment).__name__} with {type(method).__name__}"
     if method.asynchrony is not None or method.byzantine is not None:
         return "exact expectations are about cohorts; this run is asynchronous or has Byzantine clients"
     if method.tau > 1 or not method.fine_tuning.exact:

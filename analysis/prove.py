@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,11 +20,9 @@ from analysis.tails import withheld
 from analysis.theorems import Theorem
 from analysis.tuner import closest, tune
 from analysis.verify import wants_a_posteriori
-from fedconv.run import single_torch_thread
+from fedconv.run import Experiment, single_torch_thread
 from problems.errors import InputError
-
-if TYPE_CHECKING:
-    from fedconv.run import Experiment
+from problems.written_for import written_for
 
 STATES, COPIES, REPLICATES = 12, 4096, 32
 """Visited states at which lemmas are checked, copies of the round at each, replicates of the run."""
@@ -123,6 +121,9 @@ class Proof:
 def check_proof_inputs(experiment: Experiment, theorem: Theorem) -> None:
     """Raise InputError where a theorem's proof cannot be replayed on an experiment."""
     algorithm, problem = experiment.algorithm, experiment.problem
+    if not written_for(experiment, Experiment):
+        mine = type(experiment).__name__
+        raise InputError(f"proofs are replayed on the rounds of Experiment; those of {mine} are its own")
     if algorithm.name not in LEMMAS:
         raise InputError(f"the proofs of {', '.join(LEMMAS)} can be replayed; got algorithm {algorithm.name!r}")
     if algorithm.name not in theorem.algorithms:

@@ -13,6 +13,7 @@ from fedconv.algorithms import Algorithm, FedAlt, FedSim, LocalNoise, State, Tal
 from fedconv.algorithms.base import gather, scatter
 from fedconv.streams import Cause, Streams
 from problems.base import Problem
+from problems.errors import InputError
 from problems.noise import Noise, fill
 
 Level = str
@@ -66,6 +67,8 @@ def play(
     ``local(t)``: the problem as the cohort of round t meets it, and the noise of its gradients;
     ``virtual(t, state, after, cohort, absent, noise)``: the round with everybody taking part, for what is measured.
     """
+    if level == "proof":
+        refuse_own_step(algorithm)
     R, m = len(replicates), algorithm.m
     state = State(start.u.to(problem.device).expand(R, -1), start.v.to(problem.device).expand(R, -1, -1))
     measured: dict[str, np.ndarray] = {}
@@ -90,6 +93,15 @@ def play(
         "u_final": state.u.cpu().numpy(),
         "v_final": state.v.cpu().numpy(),
     }
+
+
+def refuse_own_step(algorithm: Algorithm) -> None:
+    """Raise InputError where ``local``, of which the proof's measures are, need not be what a round does."""
+    if type(algorithm).step is not Algorithm.step:
+        raise InputError(
+            f'level "proof" tallies the local steps of Algorithm.local, and {type(algorithm).__name__} has a step of'
+            ' its own, which may do others: its level must be "none" or "stationarity"'
+        )
 
 
 def shared_path(
@@ -213,13 +225,30 @@ class Virtual:
 
     def _personal(self) -> Tensor:
         """Ṽ^{t+1}, for algorithms whose personal phase comes first."""
-        assert isinstance(self.algorithm, FedAlt)
+        if not isinstance(self.algorithm, FedAlt):
+            raise InputError(
+                f'measured_at = "virtual" needs FedAlt\'s personal_phase; {type(self.algorithm).__name__} has none'
+            )
+        if type(self.algorithm).step is not Algorithm.step:
+            self._same_phase(self.algorithm)
         u, v = gather(self.state, self.absent)
         return scatter(
             self.after.v,
             self.absent,
             self.algorithm.personal_phase(self.problem, u, v, self.absent, self._absent_noise().v),
         )
+
+    def _same_phase(self, algorithm: FedAlt) -> None:
+        """Raise InputError where a step of its own moves the cohort's v otherwise than ``personal_phase`` would, with
+        which the absent are moved: half of Ṽ^{t+1} would be another algorithm's."""
+        u, v = gather(self.state, self.cohort)
+        phase = algorithm.personal_phase(self.problem, u, v, self.cohort, self.drawn.v)
+        _, moved = gather(self.after, self.cohort)
+        if not torch.allclose(phase, moved, rtol=1e-9, atol=0.0, equal_nan=True):
+            raise InputError(
+                f"{type(algorithm).__name__}.step moves the personal parameters otherwise than its personal_phase, so"
+                ' that the virtual Ṽ is not known; with measured_at = "state" in its body it is measured without'
+            )
 
     def _everyone(self) -> tuple[Tensor, tuple[Tally, Tally]]:
         """Ṽ^{t+1} and the tallies of the sampled and of the absent."""
@@ -228,6 +257,12 @@ class Virtual:
         self.algorithm.local(self.problem, u, v, self.cohort, self.drawn, present)
         u, v = gather(self.state, self.absent)
         _, v_absent = self.algorithm.local(self.problem, u, v, self.absent, self._absent_noise(), away)
+        told = (present.steps_u, present.steps_v)
+        if told != (self.algorithm.tau_u, self.algorithm.tau_v):
+            raise InputError(
+                f'level "proof" needs every local step told to the tally, tau_u = {self.algorithm.tau_u} and tau_v ='
+                f" {self.algorithm.tau_v} of them; {type(self.algorithm).__name__}.local told {told[0]} and {told[1]}"
+            )
         return scatter(self.after.v, self.absent, v_absent), (present, away)
 
     def _proof(self, virtual: Tensor, tallies: tuple[Tally, Tally], at: Tensor) -> dict[str, Tensor]:

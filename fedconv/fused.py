@@ -12,22 +12,29 @@ from fedconv.streams import Streams
 from problems.base import Problem
 from problems.errors import InputError
 from problems.noise import Noise
+from problems.written_for import written_for
 
 if TYPE_CHECKING:
     from fedconv.fused_kernels import Setting
 
 
-def supported(problem: Problem, algorithm: Algorithm) -> str | None:
+def supported(
+    problem: Problem, algorithm: Algorithm, noise: Noise | None = None, start: State | None = None
+) -> str | None:
     """None where this engine can run the algorithm on the problem, else the sentence why it cannot.
 
-    Subclasses are not taken for their parents: what they change would be ignored.
+    Subclasses are not taken for their parents: what they change would be ignored (``problems.written_for``).
     """
-    if type(algorithm) not in (FedAlt, FedAvg, LocalOnly, FedSim):
+    if not written_for(algorithm, FedAlt, FedAvg, LocalOnly, FedSim):
         return f"the algorithm {algorithm.name!r} has no compiled kernel"
     if problem.device.type != "cpu":
         return f"compiled kernels run on the CPU; the problem is on {problem.device}"
     if problem.kernel() is None:
         return f"the problem family {problem.family!r} has no compiled kernel"
+    if noise is not None and not written_for(noise, Noise):
+        return f"noise of the law {noise.law!r} has no compiled kernel"
+    if start is not None and not written_for(start, State):
+        return f"the state {type(start).__name__} has no compiled kernel"
     return None
 
 
@@ -49,7 +56,7 @@ def simulate_block(
     from fedconv import fused_kernels as kernels
     from fedconv.fused_measures import MEASURES
 
-    refusal = supported(problem, algorithm)
+    refusal = supported(problem, algorithm, noise, start)
     if refusal is not None:
         raise InputError(f"engine 'fused' cannot run this: {refusal}")
     R, n, d_u, d_v = len(replicates), problem.n, problem.d_u, problem.d_v

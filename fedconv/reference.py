@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fedconv.algorithms import Algorithm, FedAlt, FedSim, State
+from fedconv.algorithms import Algorithm, FedAlt, FedAvg, FedSim, LocalOnly, State
 from fedconv.streams import Cause, Streams
 from problems.base import Problem
 from problems.errors import InputError
 from problems.noise import Noise, standard
+from problems.written_for import written_for
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def simulate_block(
     level: str,
 ) -> dict[str, np.ndarray]:
     """What the engines' ``simulate_block`` gives, by :func:`draw` and :func:`simulate_replicate`."""
-    if not isinstance(algorithm, FedAlt | FedSim):
+    if not written_for(algorithm, FedAlt, FedAvg, LocalOnly, FedSim):
         raise InputError(
             f"the reference knows FedAlt and FedSim and their special cases; got algorithm {algorithm.name!r}"
         )

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from fedconv import eager, fused
-from fedconv.algorithms import Algorithm, State
+from fedconv.algorithms import ALGORITHMS, Algorithm, State
 from fedconv.checks import ENGINES, noise_fits, start_fits
 from fedconv.eager import LEVELS
+from fedconv.naming import named
 from fedconv.streams import Streams
 from fedconv.trace import assemble, provenance
 from problems.base import Problem
@@ -52,6 +53,9 @@ class Experiment:
         if self.T < 1:
             raise InputError(f"run.T must be at least 1; got {self.T}")
         self.algorithm.check(self.problem)
+        named(self.problem, self.algorithm, self.noise)
+        if type(self).block is not Experiment.block:
+            _says_what_differs(self)
         problem, start = self.problem, self.start
         start_fits(problem, start)
         noise_fits(problem, self.noise)
@@ -67,8 +71,9 @@ class Experiment:
 
     @property
     def deterministic(self) -> bool:
-        """True where every replicate gives the same numbers: no noise, everybody takes part."""
-        return self.noise.silent and self.algorithm.m == self.problem.n
+        """True where every replicate gives the same numbers: no noise, everybody takes part. A class with rounds of
+        its own (``block``) says so itself where it is."""
+        return type(self).block is Experiment.block and self.noise.silent and self.algorithm.m == self.problem.n
 
     def with_eta(self, eta: float) -> Experiment:
         """The same experiment with γ_u = η/(L_u τ_u), γ_v = η/(L_v τ_v)."""
@@ -88,6 +93,17 @@ class Experiment:
 
     def provenance(self) -> dict[str, Any]:
         return provenance(self)
+
+
+def _says_what_differs(experiment: Experiment) -> None:
+    """Raise InputError where a class that runs rounds of its own would pass for a run of a registered algorithm."""
+    registered = type(experiment.algorithm) is ALGORITHMS.get(experiment.algorithm.name)
+    if registered and type(experiment.noise) is Noise:
+        raise InputError(
+            f"{type(experiment).__name__} runs rounds of its own (block): its algorithm or its noise must be a class of"
+            f" its own too, with a name or law that says what differs; got {experiment.algorithm.name!r} and"
+            f" {experiment.noise.law!r}"
+        )
 
 
 class Named(Protocol):
@@ -156,7 +172,9 @@ def choose_engine(experiment: Experiment, engine: str = "auto") -> tuple[str, st
     """
     if engine not in ENGINES:
         raise InputError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}")
-    refusal = fused.supported(experiment.problem, experiment.algorithm)
+    refusal = fused.supported(experiment.problem, experiment.algorithm, experiment.noise, experiment.start)
+    if refusal is None and type(experiment).block is not Experiment.block:
+        refusal = f"{type(experiment).__name__} runs rounds of its own"
     if engine == "fused":
         if refusal is not None:
             raise InputError(f"engine 'fused' cannot run this experiment: {refusal}")

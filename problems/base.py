@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from problems.errors import InputError
+from problems.written_for import refuse_overridden
 
 Grade = Literal["exact", "upper", "estimated"]
 GRADES: tuple[Grade, ...] = ("exact", "upper", "estimated")
@@ -97,9 +98,34 @@ class Constants:
 Kernel = tuple[int, tuple[np.ndarray, ...]]
 """A family's code in ``problems.kernels`` and its six float64 arrays of three dimensions."""
 
+LOSSES = ("value", "grad_u", "grad_v", "objective")
+"""The methods that constants, closed forms and copies of a problem are about."""
+
+SHORTCUTS: dict[str, Any] = {
+    "kernel": lambda self: None,
+    "minimiser": lambda self: None,
+    "nearest_minimiser": lambda self, u: None,
+    "as_quadratic": lambda self: None,
+    "bounded_gradients": property(lambda self: False),
+    "joint_smoothness": None,
+    "masked_constants": None,
+    "nonnegative": False,
+    "own_targets": False,
+    "population_value": None,
+}
+"""What a subclass of a finished problem does not inherit, and what it has in place of it."""
+
+COPIES = ("to", "restrict", "flipped")
+"""Methods that give a problem of the same class."""
+
 
 class Problem(ABC):
     """F(u,V) = (1/n) Σ_i F_i(u, v_i) with n clients, shared u ∈ R^{d_u}, personal v_i ∈ R^{d_v}.
+
+    A subclass of a finished problem is a problem of its own: it has its own ``family`` (its class's name where it
+    names none), and inherits the parent's methods but none of its SHORTCUTS, which hold for the parent's losses alone.
+    Where it replaces a loss or a gradient, it states ``_constants`` too. ``computes_as = Parent`` in its body promises
+    that all its numbers are the parent's; then it keeps them (``problems.written_for``).
 
     Every method is batched over any leading axes ``...`` and over ``k`` clients at once, in float64:
     ``u (..., k, d_u)`` (each client's own copy), ``v (..., k, d_v)``, ``clients (..., k)`` or ``(k,)``
@@ -115,10 +141,21 @@ class Problem(ABC):
     d_v: int
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """A class that names no family gets its own name as one: provenance needs a word."""
+        """A class that names no family gets its own name as one: provenance needs a word. See the class's text on
+        what a subclass of a finished problem does not inherit."""
         super().__init_subclass__(**options)
-        if not hasattr(cls, "family"):
+        own = vars(cls)
+        if "family" not in own:
             cls.family = cls.__name__
+        finished = [c for c in cls.__mro__[1:] if issubclass(c, Problem) and not c.__abstractmethods__]
+        if not finished or "computes_as" in own:
+            return
+        for name, nothing in SHORTCUTS.items():
+            if name not in own and hasattr(cls, name):
+                setattr(cls, name, nothing)
+        for name in COPIES:
+            if name not in own and hasattr(cls, name):
+                setattr(cls, name, _of_its_own_class(name, getattr(cls, name)))
 
     @abstractmethod
     def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
@@ -137,7 +174,11 @@ class Problem(ABC):
 
     @cached_property
     def constants(self) -> Constants:
-        """The constants of A1 and A3 and F★, each with its grade. Never taken from a run."""
+        """The constants of A1 and A3 and F★, each with its grade. Never taken from a run.
+
+        Raises InputError where a subclass replaces a loss and keeps its parent's constants.
+        """
+        refuse_overridden(type(self), "_constants", LOSSES)
         return self._constants()
 
     @abstractmethod
@@ -173,6 +214,20 @@ class Problem(ABC):
 
     def shape(self) -> str:
         return f"n={self.n}, d_u={self.d_u}, d_v={self.d_v}"
+
+
+def _of_its_own_class(name: str, copy: Callable[..., Any]) -> Callable[..., Any]:
+    """An inherited method of COPIES that refuses to give an instance of the parent."""
+
+    @wraps(copy)
+    def checked(self: Problem, *given: Any, **options: Any) -> Any:
+        out = copy(self, *given, **options)
+        if isinstance(out, Problem) and type(out) is not type(self):
+            mine, theirs = type(self).__name__, type(out).__name__
+            raise InputError(f"{mine}.{name} is inherited and gives a {theirs}: write {name} in {mine} too")
+        return out
+
+    return checked
 
 
 def check_array(name: str, data: Any, shape: tuple[int | None, ...]) -> np.ndarray:

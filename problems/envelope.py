@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from problems.base import Constant, Problem
+from problems.base import LOSSES, Constant, Problem
 from problems.errors import InputError
+from problems.written_for import refuse_overridden
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,10 @@ class EnvelopeConstants:
         return isinstance(other, EnvelopeConstants) and self.to_dict() == other.to_dict()
 
 
+TUNED = ("fine_tune", "envelope", "envelope_grad")
+"""The methods that constants of envelopes are about."""
+
+
 class EnvelopeProblem(Problem):
     """A problem that can fine-tune exactly: F_m(w) = min_θ f_m(w, θ), attained, with ∇F_m(w) = ∇_w f_m(w, θ★_m(w)).
 
@@ -103,7 +108,15 @@ class EnvelopeProblem(Problem):
 
     @cached_property
     def envelope_constants(self) -> EnvelopeConstants:
-        """The constants of the envelopes, each with its grade. Never taken from a run."""
+        """The constants of the envelopes, each with its grade. Never taken from a run.
+
+        Raises InputError where a subclass replaces a loss and keeps its parent's fine-tuning or its constants.
+        """
+        kind = type(self)
+        refuse_overridden(kind, "_envelope_constants", (*LOSSES, *TUNED))
+        for claim in TUNED:
+            if getattr(kind, claim) is not getattr(EnvelopeProblem, claim):  # that one asks the losses themselves
+                refuse_overridden(kind, claim, LOSSES)
         return self._envelope_constants()
 
     @abstractmethod

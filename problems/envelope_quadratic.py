@@ -32,6 +32,7 @@ class EnvelopeQuadratic(Quadratic, EnvelopeProblem):
     """
 
     family: ClassVar[str] = "envelope_quadratic"
+    computes_as: ClassVar[type] = Quadratic
 
     def __init__(self, *, A: Any, B: Any, C: Any, a: Any, b: Any) -> None:
         super().__init__(A=A, B=B, C=C, a=a, b=b)

@@ -35,6 +35,9 @@ class Noise:
     and 0 elsewhere, with σ_v kept exactly. 0 and 1 are turned into ``independent`` and ``full``. For other κ > −1, v's
     noise has the law itself where that is gaussian, else it is a sum of two such draws. FedAlt draws the blocks in
     different steps, always independently.
+
+    A subclass is a law of its own: it says ``law = "..."`` in its body, a word that is none of LAWS, and gives by
+    ``code`` and ``scales`` what is drawn, with variances σ² as above.
     """
 
     law: Law = "gaussian"
@@ -45,7 +48,7 @@ class Noise:
     dependence: Dependence | float = "independent"
 
     def __post_init__(self) -> None:
-        if self.law not in LAWS:
+        if self.law not in LAWS and (type(self) is Noise or self.law != vars(type(self)).get("law")):
             raise InputError(f"noise.law must be one of {', '.join(LAWS)}; got {self.law!r}")
         object.__setattr__(self, "dependence", _dependence(self.dependence))
         for name in ("sigma_u", "sigma_v"):
@@ -82,6 +85,8 @@ class Noise:
         """The law's number and parameter for :func:`standard` (law ``zero`` where both σ vanish)."""
         if self.silent:
             return 0, 0.0
+        if self.law not in LAWS:
+            raise InputError(f"noise.law {self.law!r} is drawn by code() of its class; {type(self).__name__} has none")
         parameter = {"student_t": self.dof, "spikes": self.spike_probability}.get(self.law, 0.0)
         return LAWS.index(self.law), parameter
 

@@ -16,6 +16,7 @@ from problems.errors import InputError
 from problems.quadratic import Quadratic
 from problems.trigonometric import CELLS, EXACT_WIDTH, Trigonometric
 from problems.validation import Positive
+from problems.written_for import written_for
 
 
 class FullPersonalization(Problem):
@@ -71,7 +72,7 @@ class FullPersonalization(Problem):
 
     def as_quadratic(self) -> Quadratic | None:
         """The same problem as a coupled quadratic, where the base is one."""
-        if not isinstance(self.base, Quadratic):
+        if not written_for(self.base, Quadratic):
             return None
         eye = torch.eye(self.d_v, dtype=torch.float64, device=self.device).expand(self.n, -1, -1)
         zero = torch.zeros(self.n, self.d_u, dtype=torch.float64)
@@ -86,7 +87,7 @@ class FullPersonalization(Problem):
             L_v = Constant(exact.L_v.value, "exact", "max_i ‖B_i + λI‖₂")
             F_star = Constant(exact.F_star.value, "exact", "normal equations of F in (u, V)")
         else:
-            upward = isinstance(self.base, Trigonometric)
+            upward = written_for(self.base, Trigonometric)
             L_v = Constant(below.L_v.value + lam, below.L_v.grade if upward else "upper", "L_f + λ")
             F_star = self._certified() if upward else Constant(below.F_star.value, "upper", "mean of inf f_i")
         tie = Constant(lam, "exact", "λ")
@@ -116,7 +117,7 @@ class FullPersonalization(Problem):
         quadratic = self.as_quadratic()
         if quadratic is not None:
             return quadratic.minimiser()
-        if not isinstance(self.base, Trigonometric):
+        if not written_for(self.base, Trigonometric):
             return None
         b, s = self.base.b.cpu().numpy(), self.base.s.cpu().numpy()
         u = np.array([e.x for e in self._envelopes])

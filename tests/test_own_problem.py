@@ -58,14 +58,14 @@ def test_it_runs_in_torch_and_the_trace_says_why(T: int) -> None:
         run(experiment(T), 2, engine="fused")
 
 
-def test_a_class_keeps_the_family_that_it_or_its_parent_names() -> None:
+def test_a_class_without_a_family_is_called_by_its_own_name_not_its_parents() -> None:
     class Named(Springs):
         family = "springs"
 
     class Child(Named):
         pass
 
-    assert (Springs.family, Named.family, Child.family) == ("Springs", "springs", "springs")
+    assert (Springs.family, Named.family, Child.family) == ("Springs", "springs", "Child")
 
 
 def test_it_is_judged_directly_and_from_its_store(tmp_path) -> None:

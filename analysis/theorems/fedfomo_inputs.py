@@ -60,7 +60,7 @@ def of_experiment(experiment: Runnable) -> StatementInputs:
         experiment.T,
         None if iso is None else {"a": iso.a, "z": iso.bias, "R": iso.separation},
         judge.own,
-        hasattr(problem, "population_value"),
+        getattr(problem, "population_value", None) is not None,
         judge.value(models, problem.everyone()).cpu().numpy(),
         float(torch.sum(start.u.abs()) + (start.v.abs().max() if start.v.numel() else 0.0))
         + (0.0 if iso is None else float(torch.linalg.vector_norm(experiment.models - iso.c.cpu(), dim=-1).max())),

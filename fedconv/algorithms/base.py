@@ -35,21 +35,26 @@ class Tally:
     """What the proof needs from the local steps of k clients, filled by ``Algorithm.local`` when asked.
 
     ``y_u`` = Σ_k ∇_uF_i along the u steps and ``z_u`` = Σ_k of their noises, both ``(R, k, d_u)``;
-    ``drift_u`` = Σ_k ‖u_{i,k} − u‖² and ``drift_v`` = Σ_k ‖v_{i,k} − v_i‖², both ``(R, k)``.
+    ``drift_u`` = Σ_k ‖u_{i,k} − u‖² and ``drift_v`` = Σ_k ‖v_{i,k} − v_i‖², both ``(R, k)``. ``steps_u`` and
+    ``steps_v``: how many local steps were told.
     """
 
     y_u: Tensor | float = 0.0
     z_u: Tensor | float = 0.0
     drift_u: Tensor | float = 0.0
     drift_v: Tensor | float = 0.0
+    steps_u: int = 0
+    steps_v: int = 0
 
     def u_step(self, moved: Tensor, gradient: Tensor, noise: Tensor) -> None:
         self.y_u = self.y_u + gradient
         self.z_u = self.z_u + noise
         self.drift_u = self.drift_u + moved.square().sum(-1)
+        self.steps_u += 1
 
     def v_step(self, moved: Tensor) -> None:
         self.drift_v = self.drift_v + moved.square().sum(-1)
+        self.steps_v += 1
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,11 @@ class Algorithm(ABC):
         the clients' final (u_i, v_i), shaped alike."""
 
     def step(self, problem: Problem, state: State, cohort: Tensor, noise: LocalNoise) -> State:
-        """One round: the cohort ``(R, m)`` runs its local steps, the server averages their u."""
+        """One round: the cohort ``(R, m)`` runs its local steps, the server averages their u.
+
+        All that is random comes by ``cohort`` and ``noise``. An algorithm that replaces this is not measured at level
+        "proof", whose tallies are of ``local``.
+        """
         u, v = gather(state, cohort)
         u_plus, v_plus = self.local(problem, u, v, cohort, noise)
         return State(u_plus.mean(-2), scatter(state.v, cohort, v_plus))

@@ -16,6 +16,7 @@ from fedconv.fedfomo import record, simulate
 from fedconv.fedfomo.judge import Judge
 from fedconv.fedfomo.method import FedFomo
 from fedconv.fedspa.whole import smoothness
+from fedconv.naming import named
 from fedconv.streams import Streams
 from problems.base import Constant, Problem
 from problems.errors import InputError
@@ -48,6 +49,7 @@ class FedFomoExperiment:
         integer("run.T", self.T, 1)
         problem, start = self.problem, self.start
         self.algorithm.check(problem)
+        named(problem, self.algorithm, self.noise)
         start_fits(problem, start)
         noise_fits(problem, self.noise)
         for block in "uv":

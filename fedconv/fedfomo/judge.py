@@ -16,6 +16,7 @@ from problems.least_squares import LeastSquares
 from problems.quadratic import Quadratic
 from problems.target_samples import SampleTargets
 from problems.targets import ALIKE, QuadraticTargets, TargetConstants, TargetProblem
+from problems.written_for import refuse_overridden, written_for
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Judge:
 
     def population(self, w: Tensor, clients: Tensor) -> Tensor | None:
         """What the validation losses estimate; None where they are all there is."""
-        if isinstance(self.problem, SampleTargets):
+        if getattr(self.problem, "population_value", None) is not None:
+            assert isinstance(self.problem, SampleTargets)
             return self.problem.population_value(*self._parts(w), self.assignment[clients])
         return None
 
@@ -85,8 +87,10 @@ class Judge:
 
     @property
     def constants(self) -> TargetConstants:
-        """What is known of the L_i."""
+        """What is known of the L_i. Raises InputError where a subclass replaces a target loss and keeps what its
+        parent says of it."""
         problem = self.problem
+        refuse_overridden(type(problem), "target_constants", ("target_value", "target_grad"))
         own = problem.target_constants if isinstance(problem, TargetProblem) else loss_constants(problem)
         return own.of(self.assignment.cpu().numpy())
 
@@ -94,9 +98,9 @@ class Judge:
     def isotropic(self) -> Isotropic | None:
         """The common form of Theorem 4 of the theory page, or None."""
         problem, chosen = self.problem, self.assignment
-        if isinstance(problem, SampleTargets):
+        if written_for(problem, SampleTargets):
             return Isotropic(problem.curvature, problem.b, problem.Y.mean(1)[chosen])
-        if not isinstance(problem, QuadraticTargets):
+        if not written_for(problem, QuadraticTargets):
             return None
         a = float(problem.A[0, 0, 0])
         eye = a * torch.eye(self.d, dtype=torch.float64, device=problem.device)
@@ -110,7 +114,7 @@ def loss_constants(problem: Problem) -> TargetConstants:
     Quadratics and least squares exactly, by eigenvalues; elsewhere L from the block constants, λ = L, and lower bounds
     of the F_i where the problem has such.
     """
-    if isinstance(problem, (Quadratic, LeastSquares)):
+    if written_for(problem, Quadratic, LeastSquares):
         return _quadratic(problem)
     L = smoothness(problem)
     weak = Constant(L.value, "upper" if L.grade != "estimated" else "estimated", "λ ≤ L")

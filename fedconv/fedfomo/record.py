@@ -167,7 +167,7 @@ def provenance(experiment: FedFomoExperiment) -> dict[str, Any]:
         "shape": json.dumps({"n": problem.n, "d_u": problem.d_u, "d_v": problem.d_v}),
         "target_constants": json.dumps(judge.constants.to_dict()),
         "own_targets": int(judge.own),
-        "population": int(hasattr(problem, "population_value")),
+        "population": int(getattr(problem, "population_value", None) is not None),
         "isotropic": json.dumps(form),
         "algorithm": json.dumps(experiment.algorithm.to_dict()),
         "noise": json.dumps(experiment.noise.to_dict()),

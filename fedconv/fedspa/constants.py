@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +18,7 @@ from problems.least_squares import LeastSquares
 from problems.quadratic import Quadratic, diversity
 from problems.residuals import Residuals
 from problems.trigonometric import Trigonometric
+from problems.written_for import written_for
 
 NONE = Constant(0.0, "exact", "not needed")
 UNKNOWN = Constant(math.inf, "upper", "none known: use the mean diversity of the visited points (measured)")
@@ -58,20 +60,15 @@ def masked_constants(problem: Problem, masks: np.ndarray | None) -> MaskedConsta
     """Constants under these masks ``(n, d)``, or under all masks (None).
 
     A problem with a method ``masked_constants(masks)`` states its own. Quadratics, least squares, residuals and
-    trigonometric problems have forms of their own; elsewhere L and F★ come from the problem's constants and δ is
-    unknown.
+    trigonometric problems, but no subclasses of theirs, have forms of their own; elsewhere L and F★ come from the
+    problem's constants and δ is unknown.
     """
     own = getattr(problem, "masked_constants", None)
     if own is not None:
         return own(masks)
-    if isinstance(problem, Quadratic):
-        return _quadratic(*_blocks(problem), masks)
-    if isinstance(problem, LeastSquares):
-        return _quadratic(*_squares(problem), masks)
-    if isinstance(problem, Residuals):
-        return _residuals(problem, masks)
-    if isinstance(problem, Trigonometric):
-        return _trigonometric(problem, masks)
+    for kind, of_kind in _CLOSED_FORMS.items():
+        if written_for(problem, kind):
+            return of_kind(problem, masks)
     return MaskedConstants(smoothness(problem), UNKNOWN, NONE, lower_bound(problem))
 
 
@@ -185,6 +182,14 @@ def _waves_infimum(amplitude: np.ndarray, shift: np.ndarray, drawn: np.ndarray, 
     still = np.where(masks, amplitude, amplitude * (1 - np.cos(shift))).mean(0)
     turned = np.abs(np.where(masks, amplitude * np.exp(1j * shift), 0.0).mean(0))
     return Constant(float((still - turned).sum()), "exact", "inf f, coordinate by coordinate")
+
+
+_CLOSED_FORMS: dict[type[Problem], Callable[[Any, np.ndarray | None], MaskedConstants]] = {
+    Quadratic: lambda problem, masks: _quadratic(*_blocks(problem), masks),
+    LeastSquares: lambda problem, masks: _quadratic(*_squares(problem), masks),
+    Residuals: _residuals,
+    Trigonometric: _trigonometric,
+}
 
 
 def masked_sigma(

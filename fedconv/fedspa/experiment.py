@@ -15,6 +15,7 @@ from fedconv.checks import integer, noise_fits, start_fits, torch_only
 from fedconv.fedspa import record, simulate
 from fedconv.fedspa.constants import MaskedConstants, masked_constants, masked_sigma
 from fedconv.fedspa.method import FedSpa
+from fedconv.naming import named
 from fedconv.streams import Streams
 from problems.base import Problem
 from problems.errors import InputError
@@ -48,6 +49,7 @@ class FedSpaExperiment:
         integer("run.T", self.T, 1)
         problem, start = self.problem, self.start
         self.algorithm.check(problem)
+        named(problem, self.algorithm, self.noise)
         end = self.algorithm.masks.T_end
         if end is not None and end > self.T:
             raise InputError(f"masks.T_end must be at most run.T = {self.T}; got {end}")

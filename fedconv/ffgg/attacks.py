@@ -18,6 +18,7 @@ from fedconv.ffgg.aggregators import Median, TrimmedMean
 from fedconv.ffgg.preaggregation import Defence, Nothing
 from fedconv.ffgg.registered import Registered
 from problems.errors import InputError
+from problems.written_for import written_for
 
 if TYPE_CHECKING:
     from fedconv.ffgg.threat import Byzantine
@@ -183,7 +184,7 @@ class Omniscient(Attack):
         if defence is None:
             raise InputError("attack 'omniscient' needs the server's defence; got none")
         size = 100.0 if self.strength is None else self.strength
-        if isinstance(defence.pre, Nothing) and isinstance(defence.aggregator, (Median, TrimmedMean)):
+        if written_for(defence.pre, Nothing) and written_for(defence.aggregator, Median, TrimmedMean):
             return _beyond(honest, f, size, defence)
         return _searched(honest, f, size, defence, order)
 

@@ -12,6 +12,7 @@ from fedconv.algorithms.base import State
 from fedconv.checks import integer, start_fits, torch_only
 from fedconv.ffgg import asynchronous, byzantine, record, simulate
 from fedconv.ffgg.method import FFGG
+from fedconv.naming import named
 from fedconv.streams import Streams
 from problems.envelope import EnvelopeProblem
 from problems.errors import InputError
@@ -44,6 +45,7 @@ class FFGGExperiment:
                 f" got problem.family = {getattr(problem, 'family', type(problem).__name__)!r}"
             )
         self.algorithm.check(problem)
+        named(problem, self.algorithm)
         start_fits(problem, start)
         Streams(self.seed)
 

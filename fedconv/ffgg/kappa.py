@@ -21,9 +21,10 @@ from fedconv.ffgg.aggregators import (
     MultiKrum,
     TrimmedMean,
 )
-from fedconv.ffgg.preaggregation import Bucketing, Defence, NearestNeighbourMixing, defence_of
+from fedconv.ffgg.preaggregation import Bucketing, Defence, NearestNeighbourMixing, Nothing, defence_of
 from fedconv.ffgg.registered import check_counts
 from problems.errors import InputError
+from problems.written_for import written_for
 
 if TYPE_CHECKING:
     from fedconv.ffgg.threat import Byzantine
@@ -52,17 +53,20 @@ def robustness_of(defence: Defence, n: int, f: int) -> Robustness:
     """
     defence.check(n, f)
     aggregator, pre = defence.aggregator, defence.pre
+    if not written_for(pre, Nothing, Bucketing, NearestNeighbourMixing):
+        raise InputError(f"κ is known for the pre-steps of the theory page's table only; got {type(pre).__name__}")
     inner = kappa_of(aggregator, pre.rows(n), f)
     inner = replace(inner, randomised=pre.randomised)
     N = n - f
-    if not isinstance(pre, (Bucketing, NearestNeighbourMixing)) or not math.isfinite(inner.kappa):
+    if written_for(pre, Nothing) or not math.isfinite(inner.kappa):
         return inner
     if inner.beta:
         return replace(
             inner, kappa=math.inf, beta=0.0, reason=f"no κ is known for centred clipping after {pre.name} where f >= 1"
         )
-    if isinstance(pre, NearestNeighbourMixing):
+    if written_for(pre, NearestNeighbourMixing):
         return replace(inner, kappa=8 * f / N * (1 + inner.kappa))
+    assert isinstance(pre, Bucketing)
     s = pre.size
     if N == 1:
         return replace(inner, kappa=0.0)
@@ -77,32 +81,32 @@ def kappa_of(aggregator: Aggregator, n: int, f: int) -> Robustness:
     """
     aggregator.check(n, f)
     N, u = n - f, n - 2 * f
-    if isinstance(aggregator, Mean):
+    if written_for(aggregator, Mean):
         reason = "the mean has no κ where f >= 1: one attacker can move it anywhere"
         return Robustness(math.inf, reason=reason) if f else Robustness(0.0)
-    if isinstance(aggregator, Median):
+    if written_for(aggregator, Median):
         b = (n - 1) // 2
         return Robustness(b / (N - b))
-    if isinstance(aggregator, TrimmedMean):
+    if written_for(aggregator, TrimmedMean):
         b = aggregator.trimmed(f)
         return Robustness(b / (N - b))
-    if isinstance(aggregator, GeometricMedian):
+    if written_for(aggregator, GeometricMedian):
         return Robustness(n / u)
-    if isinstance(aggregator, Krum):
+    if written_for(aggregator, Krum):
         return Robustness((min(N / u, math.sqrt(2 * N / u)) + math.sqrt(f / u)) ** 2)
-    if isinstance(aggregator, KrumWithoutItself):
+    if written_for(aggregator, KrumWithoutItself):
         q = n - f - 1
         v = q - f
         return Robustness((math.sqrt(2 * N * (q - 1) / ((N - 1) * v)) + math.sqrt((N - v) / v)) ** 2)
-    if isinstance(aggregator, MultiKrum):
+    if written_for(aggregator, MultiKrum):
         return Robustness(_multi_krum(n, f, aggregator.kept(n, f)))
-    if isinstance(aggregator, CentredClipping):
+    if written_for(aggregator, CentredClipping):
         if aggregator.radius is None:
             return Robustness(f / n, beta=2 * f / n)
         return Robustness(
             math.inf, reason="centred clipping with a given radius has no κ: it errs even where all honest agree"
         )
-    raise InputError(f"κ is known for the aggregators of the theory page's table only; got {aggregator.name!r}")
+    raise InputError(f"κ is known for the aggregators of the theory page's table only; got {type(aggregator).__name__}")
 
 
 def _multi_krum(n: int, f: int, r: int) -> float:
@@ -125,15 +129,15 @@ def published_kappa(defence: Defence, n: int, f: int) -> float | None:
     """
     defence.check(n, f)
     u = n - 2 * f
-    if isinstance(defence.pre, NearestNeighbourMixing):
+    if written_for(defence.pre, NearestNeighbourMixing):
         inner = published_kappa(Defence(defence.aggregator), n, f)
         return None if inner is None else 8 * f / (n - f) * (1 + inner)
-    if isinstance(defence.pre, Bucketing):
+    if not written_for(defence.pre, Nothing):
         return None
-    if isinstance(defence.aggregator, TrimmedMean) and defence.aggregator.trimmed(f) == f:
+    if written_for(defence.aggregator, TrimmedMean) and defence.aggregator.trimmed(f) == f:
         return 6 * f / u * (1 + f / u)
-    if isinstance(defence.aggregator, (Median, GeometricMedian)):
+    if written_for(defence.aggregator, Median, GeometricMedian):
         return 4 * (1 + f / u) ** 2
-    if isinstance(defence.aggregator, Krum):
+    if written_for(defence.aggregator, Krum):
         return 6 * (1 + f / u)
     return None

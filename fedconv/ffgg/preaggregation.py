@@ -20,6 +20,7 @@ from fedconv.ffgg.aggregators import (
 )
 from fedconv.ffgg.registered import Registered, check_counts
 from problems.errors import InputError
+from problems.written_for import written_for
 
 if TYPE_CHECKING:
     from fedconv.ffgg.threat import Byzantine
@@ -132,7 +133,7 @@ class Defence:
         """
         mixed = self.pre(x, f, order)
         rule = self.aggregator
-        if isinstance(rule, CentredClipping):
+        if written_for(rule, CentredClipping):
             return centred_clipping(mixed, rule.radii(x, f), rule.origin(x))
         return rule(mixed, f)
 

@@ -82,7 +82,8 @@ class Check:
         self.values = self.theorem.evaluate(self.inputs.values, self.parameters)
         self.unmet = self.theorem.unmet(self.values)
         if not math.isfinite(self.inputs.values["delta"]):
-            self.unmet.append("δ is infinite: the diversity of this problem has no finite bound")
+            affine = "" if self.theorem.affine else ", and the bound is not affine in δ², so no mean can replace it"
+            self.unmet.append(f"δ is infinite: the diversity of this problem has no finite bound{affine}")
 
     def add(self, trace: xr.Dataset) -> None:
         """Take in further replicates."""
@@ -109,25 +110,35 @@ class Check:
         diverged = int((~np.isfinite(lhs)).sum())
         samples = np.where(np.isfinite(lhs), lhs, np.inf)
         bound, slope = self._bound()
+        kind = self.theorem.kind
         visited = np.zeros_like(samples)
-        if self.a_posteriori:
+        if self.a_posteriori and slope != 0:
             visited = np.concatenate(self.diversity)
         whole = np.isfinite(samples) & np.isfinite(visited)
-        offset = slope * float(visited[whole].mean()) if whole.any() else 0.0
+        with np.errstate(all="ignore"):
+            offset = slope * float(np.where(np.isfinite(visited), visited, np.inf).mean())
         adjusted = np.full_like(samples, np.inf)
         adjusted[whole] = samples[whole] - slope * visited[whole]
         weights = [w for w, there in zip(("weight_u", "weight_v"), self.inputs.blocks, strict=True) if there]
         nonnegative = not self.a_posteriori and all(float(self.values[w]) >= 0 for w in weights)
         known = self.deterministic or self.exact
         if whole.all():
-            found = limits(adjusted, self.error, self.looks, deterministic=known, nonnegative=nonnegative)
+            mirror = kind == "lower" and not nonnegative  # then what can show it is the upper limit of the negative
+            signed = -adjusted if mirror else adjusted
+            found = limits(signed, self.error, self.looks, deterministic=known, nonnegative=nonnegative)
+            found = found.mirrored() if mirror else found
         else:
-            found = Limits(math.inf, math.inf, "divergence")
+            found = Limits(-math.inf if kind == "lower" else math.inf, math.inf, "divergence")
         if not known and (why := self.tails(len(lhs))) is not None:
-            found = Limits(found.low, math.inf, f"{found.method}; no upper limit: {why}")
+            low = found.low if kind == "upper" or nonnegative else -math.inf
+            found = Limits(low, math.inf, f"{found.method}; no upper limit: {why}")
         inputs = self.inputs.values
         floor = 2 * 1e-13 * self.inputs.scale / (inputs["eta"] * inputs["T"])
-        status, reason = decide(found, bound, floor + 1e-9 * abs(offset))
+        shifted = Limits(found.low + offset, found.high + offset, found.method)
+        if math.isfinite(offset):
+            status, reason = decide(found, bound, floor + 1e-9 * abs(offset), kind)
+        else:
+            status, reason = decide(shifted, bound + offset, floor, kind)
         if status == "inconclusive" and found.high == math.inf and not diverged:
             reason = f"{reason} ({found.method})"
         if diverged:
@@ -142,8 +153,8 @@ class Check:
             status=status,
             measured=float(samples.mean()),
             bound=bound + offset,
-            low=found.low + offset,
-            high=found.high + offset,
+            low=shifted.low,
+            high=shifted.high,
             error=self.error,
             method="exact" if self.exact else found.method,
             replicates=len(lhs),
@@ -155,18 +166,15 @@ class Check:
             a_posteriori=self.a_posteriori,
             diverged=diverged,
             consistent=consistent,
+            kind=kind,
         )
 
     def _bound(self) -> tuple[float, float]:
         """(right-hand side, its slope in δ²); a posteriori the right-hand side is taken at δ = 0."""
         if not self.a_posteriori:
             return float(self.values["rhs"]), 0.0
-        silent = {"delta": 1.0, "gap0": 0.0, "sigma_u": 0.0, "sigma_v": 0.0}  # rhs is affine in δ²: nothing cancels
-        at = [
-            float(self.theorem.evaluate(self.inputs.values | change, self.parameters)["rhs"])
-            for change in ({"delta": 0.0}, silent)
-        ]
-        return at[0], at[1]
+        values = self.theorem.evaluate(self.inputs.values | {"delta": 0.0}, self.parameters)
+        return float(values["rhs"]), self.theorem.slope(values)
 
     def curve(self) -> Curve:
         """Both sides for every horizon up to T, for drawing (means over replicates)."""

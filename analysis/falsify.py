@@ -58,6 +58,9 @@ def falsify(
         raise InputError(f"budget must be one of {', '.join(BUDGETS)} or a number of seconds > 0; got {budget}")
     if seed < 0:
         raise InputError(f"seed must be an integer >= 0; got {seed}")
+    if isinstance(theorem, Theorem) and theorem.kind != "upper":
+        what = {"lower": "a lower bound", "equality": "an equality"}[theorem.kind]
+        raise InputError(f"what is searched for is a run that breaks an upper bound; theorem {theorem.key} is {what}")
     limit, seconds = math.inf, math.inf
     if isinstance(budget, str):
         limit = float(most_candidates(theorem, budget))

@@ -251,8 +251,9 @@ class Target:
             return Score(UNMET, verdict)
         violated = verdict.status == "violated" and verdict.bound < math.inf
         real = violated and not self._is_rounding(inputs, trace, sides, verdict, whole is not None)
-        near = verdict.method in KNOWN and verdict.status == "holds" and verdict.measured > verdict.bound
-        guide = _guide(verdict, check.floor, one.kind) if real or not violated else 0.0
+        small, large = _ordered(verdict)
+        near = verdict.method in KNOWN and verdict.status == "holds" and small > large
+        guide = _guide(verdict, check.floor) if real or not violated else 0.0
         if not more:
             guide -= 2 * FAR
         return Score(guide, verdict, _ratio(verdict, check.floor), real, near or (violated and not real))
@@ -304,20 +305,30 @@ class Target:
             return None
 
 
+def _ordered(verdict: Verdict, sampled: bool = False) -> tuple[float, float]:
+    """What should be at most the other, and the other. ``sampled``: the measured value is replaced by the limit that
+    speaks for the claim."""
+    lower = verdict.kind == "lower"
+    measured = (verdict.high if lower else verdict.low) if sampled else verdict.measured
+    return (verdict.bound, measured) if lower else (measured, verdict.bound)
+
+
 def _ratio(verdict: Verdict, floor: float) -> float:
-    """Measured value over bound; a sampled one counts with its lower limit; 0 where the bound is rounding."""
-    measured = verdict.measured if verdict.method in KNOWN else verdict.low
-    if not (verdict.bound > ABOVE_FLOOR * floor and math.isfinite(verdict.bound) and math.isfinite(measured)):
+    """Measured value over bound (of a lower bound, bound over measured value); a sampled one counts with its limit; 0
+    where what divides is rounding."""
+    measured, bound = _ordered(verdict, verdict.method not in KNOWN)
+    if not (bound > ABOVE_FLOOR * floor and math.isfinite(bound) and math.isfinite(measured)):
         return 0.0
-    return max(0.0, measured / verdict.bound)
+    return max(0.0, measured / bound)
 
 
-def _guide(verdict: Verdict, floor: float, kind: str) -> float:
-    """log of measured value over bound, the floor for rounding added to it; of an equality: of the difference."""
-    measured, bound = verdict.measured, verdict.bound
+def _guide(verdict: Verdict, floor: float) -> float:
+    """log of measured value over bound (of a lower bound, the other way round), the floor for rounding added to what
+    divides; of an equality: of the difference."""
+    measured, bound = _ordered(verdict)
     if not (math.isfinite(measured) and math.isfinite(bound)):
         return -FAR if verdict.status != "violated" else FAR
-    if kind == "equality":
+    if verdict.kind == "equality":
         measured, bound = abs(measured - bound), 1e-6 * max(abs(measured), abs(bound))
     if bound <= 0:
         return FAR if measured > bound + 10 * floor else -FAR

@@ -13,7 +13,7 @@ from analysis.statement_verify import method_of, verify_statements
 from analysis.theorems import Theorem
 from analysis.theorems.statement import Statement, StatementInputs
 from analysis.verdict import Verdict
-from analysis.verify import fitting, resolve_step, verify, wants_a_posteriori
+from analysis.verify import fitting, resolve_step, uses_diversity, verify
 from fedconv.config import settings_from
 from fedconv.run import run
 from problems.errors import InputError
@@ -143,7 +143,7 @@ def quick_verdict(file: Mapping[str, Any], theorem: Theorem) -> Verdict | None:
     if trace is None:
         return None
     inputs = of_experiment(experiment)
-    use = wants_a_posteriori(inputs, settings.verify.a_posteriori)
+    use = uses_diversity(theorem, inputs, settings.verify.a_posteriori)
     if use:
         mean = float(trace[theorem.diversity].values.mean())
         inputs = inputs.with_diversity(max(mean, 0.0) if math.isfinite(mean) else 0.0)

@@ -144,10 +144,10 @@ def vanishes(theorem: Theorem, expression: Any) -> str | None:
 def statement(theorem: Theorem | Statement) -> str:
     """Both sides by the definitions: (1/T) Σ_{t<T} (weight_u X_t/L_u + weight_v Y_t/L_v) ≤ rhs; a statement's own."""
     right = _printed(theorem, theorem.definitions[rhs])
+    relation = {"upper": "&#8804;", "lower": "&#8805;", "equality": "="}[theorem.kind]
     if isinstance(theorem, Statement):
         left = _printed(theorem, theorem.definitions[lhs])
-        relation = {"upper": "&#8804;", "lower": "&#8805;", "equality": "="}[theorem.kind]
         return _math(f"{left}<mo>{relation}</mo>{right}", block=True)
     total = sp.Sum(weight_u * _X / L_u + weight_v * _Y / L_v, (_ROUND, 0, T - 1))
     left = f"{_printed(theorem, 1 / T)}<mo>&#8290;</mo>{_printed(theorem, total)}"
-    return _math(f"{left}<mo>&#8804;</mo>{right}", block=True)
+    return _math(f"{left}<mo>{relation}</mo>{right}", block=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.check import Curve
 from analysis.theorems.statement import Statement, StatementInputs
-from analysis.verdict import RELATIVE_FLOOR, Limits, Verdict, decide, limits
+from analysis.verdict import RELATIONS, Limits, Verdict, decide, excess, limits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,22 +65,19 @@ class StatementCheck:
         count = len(left)
         finite = np.isfinite(left) & np.isfinite(right)
         diverged = int((~np.isfinite(left)).sum())
-        if self.statement.kind == "lower":
-            left, right = right, left
+        kind = self.statement.kind
         single = self.deterministic or self.exact
         if self.statement.pathwise and not self.exact:
             status, reason, measured, bound, low, high, method = self._pathwise(left, right)
         else:
-            measured, bound = (float(x.mean()) for x in (np.where(finite, left, np.inf), right))
-            low, high, method = self._limits(left, right, finite, single)
+            measured, bound = (float(x.mean()) for x in (np.where(np.isfinite(left), left, np.inf), right))
+            found = self._limits(left, right, finite, single)
             why = None if single else self.tails(count)
             if why is not None:
-                low, high = -math.inf if self.statement.kind == "equality" else low, math.inf
-                method = f"{method}; no upper limit: {why}"
-            found = Limits(low, high, method)
-            status, reason = decide(found, bound, self.floor)
-            if self.statement.kind == "equality":
-                status, reason = self._equal(found, bound)
+                low = found.low if kind == "upper" else -math.inf
+                found = Limits(low, math.inf, f"{found.method}; no upper limit: {why}")
+            status, reason = decide(found, bound, self.floor, kind)
+            low, high, method = found.low, found.high, found.method
             if why is not None and status == "inconclusive" and not diverged:
                 reason = f"{reason} ({method})"
         if diverged:
@@ -107,57 +104,55 @@ class StatementCheck:
             eta=self.inputs.values.get(step, math.nan) if step else math.nan,
             diverged=diverged,
             consistent=consistent,
+            kind=kind,
         )
 
     def _pathwise(self, left: np.ndarray, right: np.ndarray) -> tuple:
         """Every replicate must obey its own bound; the one that comes closest is shown."""
+        kind = self.statement.kind
+        over = excess(left, right, self.floor, kind)
+        part, whole = (right, left) if kind == "lower" else (left, right)
         with np.errstate(all="ignore"):
-            excess = left - (right * (1 + RELATIVE_FLOOR) + self.floor)
-            if self.statement.kind == "equality":
-                scale = np.maximum(np.abs(left), np.abs(right))
-                excess = np.abs(left - right) - (RELATIVE_FLOOR * scale + self.floor)
-        excess = np.where(np.isfinite(left) & np.isfinite(right), excess, np.inf)
-        excess = np.where(np.isinf(right) & (right > 0) & np.isfinite(left), -np.inf, excess)
-        with np.errstate(all="ignore"):
-            ratio = np.where(right > 0, left / right, np.where(excess > 0, np.inf, 0.0))
-        worst = int(np.argmax(excess)) if (excess > 0).any() else int(np.nanargmax(np.nan_to_num(ratio, nan=0.0)))
+            ratio = np.where(whole > 0, part / whole, np.where(over > 0, np.inf, 0.0))
+        undecided, broken = np.isnan(over), np.nan_to_num(over, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        if (broken > 0).any():
+            worst = int(np.argmax(broken))
+        elif undecided.any():
+            worst = int(np.argmax(undecided))
+        else:
+            worst = int(np.nanargmax(np.nan_to_num(ratio, nan=0.0)))
         measured, bound = float(left[worst]), float(right[worst])
-        many = "" if len(left) == 1 else f" on each of {len(left)} replicates"
-        method = "deterministic" if self.deterministic else "pathwise"
-        if (excess > 0).any():
-            broken = int((excess > 0).sum())
-            of = "" if len(left) == 1 else f" on {broken} of {len(left)} replicates"
-            return "violated", f"{measured:.9g} against {bound:.9g}{of}", measured, bound, measured, measured, method
+        shown = measured, bound, measured, measured, "deterministic" if self.deterministic else "pathwise"
+        of = f" of {len(left)} replicates"
+        if (broken > 0).any():
+            on = "" if len(left) == 1 else f" on {int((broken > 0).sum())}{of}"
+            against = "against" if kind == "upper" else f"is not {RELATIONS[kind]}"
+            return "violated", f"{measured:.9g} {against} {bound:.9g}{on}", *shown
+        if undecided.any():
+            on = "" if len(left) == 1 else f" on {int(undecided.sum())}{of}"
+            reason = f"the sides are {measured} and {bound}{on}: sides that are not finite decide nothing"
+            return "inconclusive", reason, *shown
         if not math.isfinite(bound):
-            return "inconclusive", f"the bound is {bound}", measured, bound, measured, measured, method
-        return "holds", f"{measured:.6g} is within {bound:.6g}{many}", measured, bound, measured, measured, method
+            return "inconclusive", f"the bound is {bound}", *shown
+        many = "" if len(left) == 1 else f" on each{of}"
+        words = {"upper": "is within", "lower": "is not below the lower bound", "equality": "equals"}[kind]
+        return "holds", f"{measured:.6g} {words} {bound:.6g}{many}", *shown
 
-    def _limits(
-        self, left: np.ndarray, right: np.ndarray, finite: np.ndarray, single: bool
-    ) -> tuple[float, float, str]:
+    def _limits(self, left: np.ndarray, right: np.ndarray, finite: np.ndarray, single: bool) -> Limits:
         """Limits of E[left] (where the right side is one number) or of E[left − right] + mean of the right."""
+        lower = self.statement.kind == "lower"
         if not finite.all():
-            return math.inf, math.inf, "divergence"
+            return Limits(-math.inf if lower else math.inf, math.inf, "divergence")
         constant = bool(np.ptp(right) == 0)
         offset = 0.0 if constant else float(right.mean())
         samples = left if constant else left - right
+        nonnegative = constant and bool((left >= 0).all())
+        mirror = lower and not nonnegative  # then what can show it is the upper limit of the negative
         found = limits(
-            samples,
-            self.error,
-            self.looks,
-            deterministic=single,
-            nonnegative=constant and bool((left >= 0).all()) and self.statement.kind != "lower",
+            -samples if mirror else samples, self.error, self.looks, deterministic=single, nonnegative=nonnegative
         )
-        return found.low + offset, found.high + offset, found.method
-
-    def _equal(self, found: Limits, bound: float) -> tuple:
-        """An equality of expectations: refuted where its value is outside the limits, never shown by sampling."""
-        room = RELATIVE_FLOOR * abs(bound) + self.floor
-        if found.low > bound + room or found.high < bound - room:
-            return "violated", f"{bound:.6g} lies outside [{found.low:.6g}, {found.high:.6g}]"
-        if found.high - found.low <= 2 * room:
-            return "holds", f"both sides are {bound:.6g}"
-        return "inconclusive", f"{bound:.6g} lies inside [{found.low:.6g}, {found.high:.6g}], as it should"
+        found = found.mirrored() if mirror else found
+        return Limits(found.low + offset, found.high + offset, found.method)
 
     def curve(self) -> Curve:
         """Both sides at some horizons (means over replicates)."""

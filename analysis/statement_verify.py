@@ -43,7 +43,7 @@ def verify_statements(
     method = method_of(experiment.algorithm.name)
     exact = method.exact(experiment) if engine == "auto" and not experiment.deterministic else None
     inputs = method.before(experiment)
-    wanted = fitting_statements(method, inputs) if chosen is None else list(chosen)
+    wanted = fitting_statements(method, inputs) if chosen is None else about(chosen, experiment.algorithm.name)
     single = experiment.deterministic
     paths = [s for s in wanted if s.pathwise]
     first = 1 if single else min(FIRST_LOOK, max_replicates)
@@ -74,14 +74,16 @@ def verify_statements(
     return [Result(experiment.name, name, c.statement.key, c.verdict(), c.curve(), inputs, spec) for c in open_checks]
 
 
-def judge_statements(
-    trace: xr.Dataset, chosen: Iterable[Statement] | None = None, *, error: float = 1e-6
-) -> list[Result]:
+def judge_statements(trace: xr.Dataset, chosen: Iterable[Any] | None = None, *, error: float = 1e-6) -> list[Result]:
     """Verdicts on a recorded run as it stands; no replicate is added."""
     name = read(trace, "algorithm")["name"]
     method = method_of(name)
     inputs = method.inputs(trace)
-    wanted = fitting_statements(method, inputs) if chosen is None else list(chosen)
+    wanted = fitting_statements(method, inputs) if chosen is None else about(chosen, name)
+    if chosen is None and not wanted:
+        raise InputError(
+            f"none of the theorems about {name} has all its premises on this run; name those to judge it by"
+        )
     single = bool(trace.attrs.get("deterministic", 0))
     results = []
     for one in wanted:
@@ -106,6 +108,19 @@ def _tails(source: Any) -> Callable[[int], str | None]:
         return lambda replicates: None
     steps = {"tau_u": algorithm["tau"], "tau_v": algorithm["tau"]}
     return lambda replicates: withheld(noise, algorithm | steps, shape, T, replicates, bounded)
+
+
+def about(chosen: Iterable[Any], algorithm: str) -> list[Statement]:
+    """The chosen statements. Raises InputError for what is not a statement about that algorithm."""
+    found = list(chosen)
+    for one in found:
+        if not isinstance(one, Statement):
+            raise InputError(
+                f"a run of {algorithm} is judged by statements; {one.key} is a bound about {', '.join(one.algorithms)}"
+            )
+        if algorithm not in one.algorithms:
+            raise InputError(f"theorem {one.key} is about {', '.join(one.algorithms)}; got {algorithm!r}")
+    return found
 
 
 def method_of(algorithm: str) -> Method:

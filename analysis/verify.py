@@ -101,11 +101,17 @@ def judge(
     visited diversity and the free parameters are to be tuned, the first quarter of the replicates tunes and only the
     others are judged.
     """
-    if read(trace, "algorithm")["name"] in methods():
-        return judge_statements(trace, [t for t in theorems or () if isinstance(t, Statement)] or None, error=error)
+    algorithm = read(trace, "algorithm")
+    asked = None if theorems is None else list(theorems)
+    if algorithm["name"] in methods():
+        return judge_statements(trace, asked, error=error)
+    for one in asked or ():
+        _fits(one, algorithm["name"])
     need(trace, "F", "grad_u_sq", "grad_v_sq")
-    algorithm, noise, shape = read(trace, "algorithm"), read(trace, "noise"), read(trace, "shape")
-    chosen = [t for t in theorems if isinstance(t, Theorem)] if theorems is not None else bounds(algorithm["name"])
+    noise, shape = read(trace, "noise"), read(trace, "shape")
+    chosen = [t for t in asked if isinstance(t, Theorem)] if asked is not None else bounds(algorithm["name"])
+    if asked is None and not chosen:
+        raise InputError(f"no theorem is known about {algorithm['name']!r}; name the theorems to judge this run by")
     silent = noise["sigma_u"] == 0 and noise["sigma_v"] == 0
     deterministic = silent and algorithm["m"] == shape["n"]
     exact = trace.attrs.get("engine") == "exact"
@@ -114,10 +120,9 @@ def judge(
         raise InputError("a verdict on a random run needs at least 2 replicates; the trace has 1")
     results = []
     for one in chosen:
-        _fits(one, algorithm["name"])
         need(trace, one.shared, one.personal, one.diversity)
         inputs, judged = of_trace(trace), trace
-        use = wants_a_posteriori(inputs, a_posteriori)
+        use = uses_diversity(one, inputs, a_posteriori)
         if use:
             pilot = trace
             if parameters is None and not (deterministic or exact):
@@ -143,7 +148,7 @@ def _prepare(
     exact: xr.Dataset | None,
 ) -> Check:
     _fits(theorem, experiment.algorithm.name)
-    use = wants_a_posteriori(inputs, a_posteriori)
+    use = uses_diversity(theorem, inputs, a_posteriori)
     if use:
         seen = None if exact is None else _mean(exact[theorem.diversity].values)
         visited = pilot_diversity(experiment, theorem, engine) if seen is None else seen
@@ -166,13 +171,26 @@ def _tails(source: Experiment | xr.Dataset) -> Callable[[int], str | None]:
     return lambda replicates: withheld(*known, replicates, bounded)
 
 
-def _fits(theorem: Theorem, algorithm: str) -> None:
+def _fits(theorem: Theorem | Statement, algorithm: str) -> None:
+    """Raise InputError for what is not a bound about that algorithm."""
+    if not isinstance(theorem, Theorem):
+        raise InputError(
+            f"a run of {algorithm!r} is judged by bounds of the shape Theorem; {theorem.key} is a Statement,"
+            f" which needs a run of {', '.join(methods())}"
+        )
     if algorithm not in theorem.algorithms:
         raise InputError(f"theorem {theorem.key} is about {', '.join(theorem.algorithms)}; got {algorithm!r}")
 
 
 def _parameters(theorem: Theorem, inputs: Inputs, given: Mapping[str, float] | None) -> dict[str, float]:
     """The given free parameters, checked, or tuned ones (those that miss the premises least where none meets them)."""
+    if given is None and theorem.kind != "upper":
+        if theorem.free:
+            raise InputError(
+                f"theorem {theorem.key} is no upper bound, so nothing tunes its free parameters: verify.parameters must"
+                f" give {', '.join(f.name for f in theorem.free)}"
+            )
+        given = {}
     if given is None:
         return (tune(theorem, inputs) or closest(theorem, inputs)).parameters
     chosen = {k: float(v) for k, v in given.items()}
@@ -181,6 +199,17 @@ def _parameters(theorem: Theorem, inputs: Inputs, given: Mapping[str, float] | N
     except InputError as error:
         raise InputError(f"verify.parameters: {error}") from error
     return chosen
+
+
+def uses_diversity(theorem: Theorem, inputs: Inputs, a_posteriori: bool | str) -> bool:
+    """Whether δ² is replaced by a measured mean diversity. Raises InputError where that is asked for of a bound that is
+    not affine in δ²; "auto" leaves such a bound its infinite δ."""
+    use = wants_a_posteriori(inputs, a_posteriori)
+    if use and not theorem.affine and a_posteriori == "auto":
+        return False
+    if use:
+        theorem.need_affine()
+    return use
 
 
 def wants_a_posteriori(inputs: Inputs, a_posteriori: bool | str) -> bool:
@@ -241,8 +270,10 @@ def resolve_step(experiment: Experiment, theorem: Theorem, wish: str, a_posterio
     Where δ is infinite, the best step is taken for the mean diversity that is visited at half the largest admissible
     step: exactly where expectations are, else by pilot replicates.
     """
+    if theorem.kind != "upper" and wish == "best":
+        raise InputError(f'algorithm.eta must be a number or "max" for theorem {theorem.key}, which is no upper bound')
     inputs = of_experiment(experiment)
-    if wants_a_posteriori(inputs, a_posteriori):
+    if uses_diversity(theorem, inputs, a_posteriori):
         inputs = inputs.with_diversity(0.0)
         largest = max_step(theorem, inputs)
         if wish == "max":

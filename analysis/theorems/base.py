@@ -6,17 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sympy as sp
 
+from analysis.verdict import Kind
 from problems.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Kind = Literal["equality", "upper", "lower"]
+
+LATEX_RELATIONS: dict[Kind, str] = {"equality": "=", "upper": r"\le", "lower": r"\ge"}
 
 
 def symbol(name: str) -> sp.Symbol:
@@ -122,7 +124,8 @@ def compiled(
 
 @dataclass(frozen=True)
 class Theorem:
-    """An upper bound on (1/T) Σ_t (weight_u X_t/L_u + weight_v Y_t/L_v) in explicit constants.
+    """An upper bound on (1/T) Σ_t (weight_u X_t/L_u + weight_v Y_t/L_v) in explicit constants, or by ``kind`` a lower
+    one, or its value.
 
     ``definitions`` are evaluated in order, each from INPUTS, the free parameters and those before; ``weight_u``,
     ``weight_v`` and ``rhs`` are among them. ``shared``/``diversity``: the trace variables that hold X_t and the
@@ -173,6 +176,60 @@ class Theorem:
                 values[name] = function(*(values[a] for a in arguments))
             values["conditions"] = {k.name: f(*(values[a] for a in arguments)) for k, arguments, f in conditions}
         return values
+
+    @cached_property
+    def _known(self) -> dict[sp.Symbol, sp.Expr]:
+        """Every defined symbol as one expression in INPUTS, the free parameters and their reciprocals' symbols."""
+        known: dict[sp.Symbol, sp.Expr] = {}
+        for s, e in self.definitions.items():
+            known[s] = substitute(e, known)
+        return known
+
+    @cached_property
+    def _slope(self) -> Formula | None:
+        """∂rhs/∂δ² at ρ = 0; None where rhs is not affine in δ² there, or a weight or premise asks for δ.
+
+        Only such a bound can be taken at a mean diversity: the mean of what it says of each round's diversity.
+        """
+        square = symbol("delta_sq")
+
+        def visited(expression: Any) -> sp.Expr:
+            return substitute(substitute(expression, {rho: 0}), {delta: sp.sqrt(square)})
+
+        others = [self._known[s] for s in (weight_u, weight_v) if s in self._known]
+        others += [substitute(k.left, self._known) for k in self.conditions]
+        right = visited(self._known[rhs])
+        if any(visited(e).has(square) for e in others) or right.has(sp.zoo, sp.nan, sp.oo):
+            return None
+        if not right.is_polynomial(square):
+            right = sp.simplify(right)
+        found = sp.diff(right, square)
+        if found.has(square):
+            found = sp.simplify(found)
+        if found.has(square) or not right.is_polynomial(square):
+            return None
+        _, names, function = compiled({symbol("slope"): found}, ())[0][0]
+        return names, function
+
+    @property
+    def affine(self) -> bool:
+        """Whether δ² can be replaced by a mean diversity: rhs is affine in it at ρ = 0, nothing else depends on δ."""
+        return self._slope is not None
+
+    def need_affine(self) -> Formula:
+        """∂rhs/∂δ². Raises InputError where the bound is not ``affine``."""
+        if self._slope is None:
+            raise InputError(
+                f"theorem {self.key} must be affine in δ² (at ρ = 0) for δ² to be replaced by the mean diversity of the"
+                " visited points; its right side, a weight or a premise is not"
+            )
+        return self._slope
+
+    def slope(self, values: Mapping[str, Any]) -> float:
+        """∂rhs/∂δ² at evaluated ``values`` with ρ = 0. Raises InputError where the bound is not ``affine``."""
+        names, function = self.need_affine()
+        with np.errstate(all="ignore"):
+            return float(function(*(values[k] for k in names)))
 
     def limits(self, inputs: Mapping[str, Any]) -> dict[str, float]:
         """The free parameters whose limit is allowed at these (scalar) inputs, with it: 0.0 or inf.
@@ -293,13 +350,11 @@ class Theorem:
             replace(k, left=substitute(k.left, duals)).latex(names) for k in self.conditions
         )
         right = sp.latex(substitute(self.definitions[rhs], duals), symbol_names=names)
-        out["statement"] = r"\frac1T\sum_{t<T}\Big(w_u\,\frac{X_t}{L_u}+w_v\,\frac{Y_t}{L_v}\Big)\le " + right
+        left = r"\frac1T\sum_{t<T}\Big(w_u\,\frac{X_t}{L_u}+w_v\,\frac{Y_t}{L_v}\Big)"
+        out["statement"] = f"{left}{LATEX_RELATIONS[self.kind]} {right}"
         return out
 
     def closed_form(self, target: sp.Symbol = rhs) -> sp.Expr:
         """``target`` as one expression in INPUTS and the free parameters alone."""
-        known: dict[sp.Symbol, sp.Expr] = {}
-        for s, e in self.definitions.items():
-            known[s] = substitute(e, known)
         duals, _ = self._printed()
-        return substitute(known[target], duals)
+        return substitute(self._known[target], duals)

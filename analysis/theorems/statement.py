@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sympy as sp
 
-from analysis.theorems.base import TOLERANCE, Condition, Kind, compiled, substitute, symbol
-from analysis.verdict import RELATIVE_FLOOR
+from analysis.theorems.base import LATEX_RELATIONS, TOLERANCE, Condition, compiled, substitute, symbol
+from analysis.verdict import Kind, excess
 from problems.base import Grade
 from problems.errors import InputError
 
@@ -272,30 +272,30 @@ class Statement:
             for s, e in self.definitions.items()
             if s not in (lhs, rhs, floor)
         }
-        relation = {"upper": r"\le", "lower": r"\ge", "equality": "="}[self.kind]
         left, right = (sp.latex(self.definitions[s], symbol_names=names) for s in (lhs, rhs))
         if not self.pathwise:
             left = rf"E\Big[{left}\Big]"
             if sp.sympify(self.definitions[rhs]).free_symbols & {x.symbol for x in self.measured}:
                 right = rf"E\Big[{right}\Big]"
         inner["conditions"] = r",\quad ".join(k.latex(names) for k in self.conditions)
-        inner["statement"] = f"{left} {relation} {right}"
+        inner["statement"] = f"{left} {LATEX_RELATIONS[self.kind]} {right}"
         return inner
 
 
 def _closest(
     left: np.ndarray, right: np.ndarray, floors: np.ndarray, kind: Kind
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Of ``(R, K)``, for each replicate: the round that breaks the claim most, else the one nearest to it."""
+    """Of ``(R, K)``, for each replicate: the round that breaks the claim most, else one where nothing is decided, else
+    the one nearest to it."""
+    over = excess(left, right, floors, kind)
     small, large = (right, left) if kind == "lower" else (left, right)
     with np.errstate(all="ignore"):
-        excess = small - large * (1 + RELATIVE_FLOOR) - floors
-        if kind == "equality":
-            excess = np.abs(left - right) - RELATIVE_FLOOR * np.maximum(np.abs(left), np.abs(right)) - floors
-        excess = np.where(np.isnan(excess), np.where(large == np.inf, -np.inf, np.inf), excess)
         above = np.where(large > 1e3 * floors, small / large, 0.0)
     nearest = np.nan_to_num(above, nan=0.0, posinf=0.0).argmax(axis=1)
-    worst = np.where((excess > 0).any(axis=1), excess.argmax(axis=1), nearest)[:, None]
+    open_ = np.isnan(over)
+    worst = np.where(open_.any(axis=1), open_.argmax(axis=1), nearest)
+    over = np.where(open_, -np.inf, over)
+    worst = np.where((over > 0).any(axis=1), over.argmax(axis=1), worst)[:, None]
     chosen = [np.take_along_axis(x, worst, axis=1)[:, 0] for x in (left, right, floors)]
     return chosen[0], chosen[1], float(np.max(chosen[2]))
 

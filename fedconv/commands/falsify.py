@@ -61,7 +61,8 @@ def sentences(found: Finding, label: str) -> list[str]:
     effort = f"{found.tried} candidates in {found.seconds:.1f} s"
     verdict = found.verdict
     if found.file is not None and verdict is not None:
-        lines = [f"{label} is violated: measured {number(verdict.measured, 6)} exceeds the bound"
+        words = {"upper": "exceeds the bound", "lower": "is below the lower bound", "equality": "is not"}[verdict.kind]
+        lines = [f"{label} is violated: measured {number(verdict.measured, 6)} {words}"
                  f" {number(verdict.bound, 6)}, tightness {number(verdict.tightness, 6)} ({effort})"]  # fmt: skip
     else:
         stopped = "interrupted: " if found.interrupted else ""

@@ -20,7 +20,7 @@ from analysis.falsify_verdict import verify_weakened, weakened
 from analysis.statement_verify import fitting_statements, method_of
 from analysis.theorems import THEOREMS, Theorem
 from analysis.theorems.statement import Statement
-from analysis.verdict import CERTAIN
+from analysis.verdict import CERTAIN, RELATIONS, Verdict
 from analysis.verify import fitting, judge, known, planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
@@ -299,7 +299,7 @@ def table(results: Sequence[Result], title: str | None) -> Table:
     out.add_column("verdict", overflow="fold")
     for r in results:
         v = r.verdict
-        cells = [r.algorithm, r.theorem + ("†" if v.a_posteriori else ""), number(v.measured), number(v.bound)]
+        cells = [r.algorithm, r.theorem + ("†" if v.a_posteriori else ""), number(v.measured), bounded(v)]
         if v.status == "premises_unmet":
             cells += ["–", "–"]
         else:
@@ -307,6 +307,11 @@ def table(results: Sequence[Result], title: str | None) -> Table:
         names = [] if title else [problem_name(r)]
         out.add_row(*map(escape, names + cells), f"[{_COLOURS[v.status]}]{v.word}[/]")
     return out
+
+
+def bounded(verdict: Verdict) -> str:
+    """The right side, with the relation that is claimed where it is not ≤."""
+    return number(verdict.bound) if verdict.kind == "upper" else f"{RELATIONS[verdict.kind]} {number(verdict.bound)}"
 
 
 def notes(results: Sequence[Result]) -> list[str]:

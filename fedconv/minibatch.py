@@ -73,11 +73,11 @@ class BatchExperiment(Experiment):
     """
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not isinstance(self.problem, ModuleProblem):
             raise InputError(f"mini-batches need a problem with rows; got the family {self.problem.family!r}")
         if not isinstance(self.noise, MiniBatch):
             raise InputError(f"a BatchExperiment needs noise of law 'minibatch'; got {self.noise.law!r}")
+        super().__post_init__()
 
     def choose(self, engine: str) -> tuple[str, str]:
         chosen, reason = super().choose(engine)

@@ -22,6 +22,9 @@ AXES: dict[str, dict[str, str]] = {
 """What the axes of a family's arrays are: n clients, r rows, p personal rows, x and y samples, u shared and v personal
 coordinates."""
 
+AIMED = ("strength", "client", "warm_up")
+"""Settings of an attack that others do not have."""
+
 ZEROED = {
     "least_squares_arrays": ("B", "c"),
     "huber_arrays": ("c",),
@@ -123,7 +126,7 @@ def _plainer(file: File) -> Iterator[File]:
     if byzantine.get("f", 0) > 0:
         yield changed(file, "byzantine", "f", value=byzantine["f"] - 1)
     if byzantine.get("attack") not in (None, "zero"):
-        yield {**file, "byzantine": {k: x for k, x in byzantine.items() if k != "strength"} | {"attack": "zero"}}
+        yield {**file, "byzantine": {k: x for k, x in byzantine.items() if k not in AIMED} | {"attack": "zero"}}
     if arrivals.get("tau_max", 0) > 0:
         for fewer in sorted({0, 1, arrivals["tau_max"] // 2}):
             if fewer < arrivals["tau_max"]:

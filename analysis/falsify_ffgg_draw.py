@@ -207,7 +207,8 @@ def _worlds(rng: Rng, wishes: Wishes) -> Draft:
     n = int(rng.integers(2 * f + 1, 8))
     A, B, c = np.ones((n, 1, 1)), np.zeros((n, 1, 1)), np.zeros((n, 1))
     c[n - 2 * f : n - f] = 1.0
-    threat = {"f": f, "attack": "mimic", "aggregator": _aggregator(wishes) or pick(rng, ("trimmed_mean", "median"))}
+    threat: dict[str, Any] = {"f": f, "attack": "mimic", "client": 0}
+    threat["aggregator"] = _aggregator(wishes) or pick(rng, ("trimmed_mean", "median"))
     arrays = {"A": A, "B": B, "c": c}
     T, step, start = int(pick(rng, ROUNDS)), step_of(rng, wishes), (np.zeros(1), np.zeros((n, 1)))
     return Draft("worlds", "least_squares_arrays", arrays, {}, *start, T, n, 1, step, {"byzantine": threat})

@@ -62,6 +62,8 @@ CASES = (
     Case("nnm + trimmed_mean", Defence(TrimmedMean(), NearestNeighbourMixing()), 7, 3, 2),
     Case("nnm + krum", Defence(Krum(), NearestNeighbourMixing()), 7, 2, 2),
     Case("bucketing + trimmed_mean", Defence(TrimmedMean(), Bucketing(2)), 6, 1, 1),
+    Case("bucketing, a short last group, + trimmed_mean", Defence(TrimmedMean(), Bucketing(2, short=True)), 7, 1, 1),
+    Case("bucketing, a short last group, + krum", Defence(Krum(), Bucketing(3, short=True)), 7, 1, 2),
     Case("bucketing + geometric_median", Defence(GeometricMedian(), Bucketing(2)), 6, 1, 2),
 )
 """One small case for every rule of the page's table, and a second where the rule has two regimes."""
@@ -123,7 +125,8 @@ def ratios(case: Case, bound: Robustness, x: np.ndarray, orders: Tensor | None =
 
 
 def groupings(n: int, size: int) -> Iterator[list[int]]:
-    """Every way to split 0..n−1 into groups of ``size``, once each, as a permutation."""
+    """Every way to split 0..n−1 into groups of ``size``, the last of fewer where size does not divide n, once each, as
+    a permutation."""
 
     def split(rest: tuple[int, ...]) -> Iterator[list[int]]:
         if not rest:
@@ -134,7 +137,12 @@ def groupings(n: int, size: int) -> Iterator[list[int]]:
             for after in split(tuple(i for i in rest if i not in group)):
                 yield group + after
 
-    yield from split(tuple(range(n)))
+    if n % size == 0:
+        yield from split(tuple(range(n)))
+        return
+    for short in combinations(range(n), n % size):
+        for others in split(tuple(i for i in range(n) if i not in short)):
+            yield others + list(short)
 
 
 def _orders(case: Case) -> Tensor | None:

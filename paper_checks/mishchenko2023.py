@@ -11,7 +11,7 @@ import itertools
 from typing import Any
 
 from analysis.claim import Claim
-from paper_checks import mishchenko2023_claims, mishchenko2023_reductions
+from paper_checks import mishchenko2023_attacks, mishchenko2023_claims, mishchenko2023_reductions
 from problems.errors import InputError
 
 SIZES = ("quick", "full")
@@ -21,6 +21,7 @@ Spec = dict[str, Any]
 CLAIMS: tuple[Claim, ...] = (
     *mishchenko2023_claims.CLAIMS,
     *mishchenko2023_reductions.CLAIMS,
+    *mishchenko2023_attacks.CLAIMS,
 )
 """What the paper and the theory page on it claim, each with a check."""
 
@@ -86,7 +87,7 @@ def _quick() -> list[Spec]:
         _spec("FFGG, last iterate at 1/L", _over(L=1.0), {"m": 10, "gamma": 1.0}, 60),
         _spec("FFGG, two worlds that no server tells apart", worlds, {"m": 7, "gamma": 0.5}, 20,
               start={"kind": "point", "u": [0.0], "v": [[]] * 7},
-              byzantine={"f": 2, "attack": "mimic", "aggregator": "trimmed_mean"}),
+              byzantine={"f": 2, "attack": "mimic", "client": 0, "aggregator": "trimmed_mean"}),
     ]  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def _grid() -> list[Spec]:
             _spec(f"FFGG grid, {law} delays up to {tau_max}", _over(), {"m": 1, "eta": 1.0 / (2 * tau_max + 1)}, 200,
                   **{"async": {"law": law, "tau_max": tau_max}})
         )  # fmt: skip
-    attacks = ("sign_flip", "label_flip", "alie", "ipm", "mimic", "zero", "omniscient")
+    attacks = ("sign_flip", "own_sign_flip", "label_flip", "alie", "ipm", "mimic", "zero", "omniscient")
     rules = ("median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "centred_clipping")
     for attack, rule in itertools.product(attacks, rules):
         out.append(

@@ -110,6 +110,25 @@ def test_groupings_are_all_and_once() -> None:
         frozenset(frozenset(p[i : i + 2]) for i in (0, 2, 4)) for p in itertools.permutations(range(6))
     }  # fmt: skip
     assert found == every
+    short = list(groupings(7, 3))
+    assert len({frozenset([frozenset(p[:3]), frozenset(p[3:6]), frozenset(p[6:])]) for p in short}) == 70 == len(short)
+
+
+def test_a_short_last_group_counts_like_the_others() -> None:
+    """Seven messages in threes: means of three, three and one, in the order given; κ by a plain sum over the groups."""
+    x, order = cloud(4)[0, :7], torch.tensor([6, 2, 0, 1, 5, 3, 4])
+    pre = Bucketing(3, short=True)
+    got = Defence(Mean(), pre)(x, 0, order)
+    want = (x[[6, 2, 0]].mean(0) + x[[1, 5, 3]].mean(0) + x[4]) / 3
+    torch.testing.assert_close(got, want, rtol=1e-13, atol=1e-14)
+    N, f, sizes = 6, 1, [3, 1]
+    sigma = sum((N - k) / (k * (N - 1)) for k in sizes) / 2
+    eta = (sum((N - k) / (k * (N - 1)) for k in sizes) - 2 / (N - 1)) / 4
+    inner = kappa_of(Median(), 3, f).kappa
+    found = robustness_of(Defence(Median(), pre), 7, f).kappa
+    assert found == pytest.approx((math.sqrt(inner * (sigma - eta)) + math.sqrt(eta)) ** 2, rel=1e-12)
+    even = robustness_of(Defence(Median(), Bucketing(3, short=True)), 9, f)
+    assert even == robustness_of(Defence(Median(), Bucketing(3)), 9, f)
 
 
 def line(*values: float) -> np.ndarray:
@@ -186,6 +205,7 @@ FOUND = {
     "geometric_median": 0.99, "geometric_median, odd n": 0.6, "krum": 0.97, "krum, many honest": 0.5,
     "krum_without_itself": 0.6, "multi_krum": 0.4, "multi_krum, keep 2": 0.35, "centred_clipping": 0.99,
     "nnm + trimmed_mean": 0.3, "nnm + krum": 0.1, "bucketing + trimmed_mean": 0.4, "bucketing + geometric_median": 0.25,
+    "bucketing, a short last group, + trimmed_mean": 0.3, "bucketing, a short last group, + krum": 0.1,
 }  # fmt: skip
 
 
@@ -198,7 +218,8 @@ def test_the_search_comes_near_the_bound_and_never_above(case: Case) -> None:
 
 
 def _every(case: Case) -> Tensor | None:
-    return torch.tensor(list(groupings(case.n, 2))) if isinstance(case.defence.pre, Bucketing) else None
+    pre = case.defence.pre
+    return torch.tensor(list(groupings(case.n, pre.size))) if isinstance(pre, Bucketing) else None
 
 
 def test_the_search_needs_a_finite_kappa_and_few_groupings() -> None:
@@ -469,7 +490,12 @@ def test_data_points_lines_and_copies() -> None:
         (Defence(MultiKrum(6)), 7, 2, r"keep must be at most 5, the number of honest messages; got 6"),
         (Defence(MultiKrum(0)), 7, 2, r"keep must be an integer >= 1; got 0"),
         (Defence(CentredClipping(0.0)), 7, 2, r"radius must be a finite number > 0; got 0"),
-        (Defence(Median(), Bucketing(2)), 7, 2, r"bucket must divide the number of messages, 7; got 2"),
+        (
+            Defence(Median(), Bucketing(2)),
+            7,
+            2,
+            r"bucket must divide the number of messages, 7, unless short_bucket is true; got 2",
+        ),
         (Defence(Median(), Bucketing(2)), 8, 2, r"bucket must leave more than 2f = 4 groups of the 8 messages; got 2"),
         (Defence(TrimmedMean(3), Bucketing(2)), 12, 2, r"trim must be less than half of the 6 messages"),
         (Defence(Krum(), NearestNeighbourMixing()), 6, 3, r"less than half of the 6 messages"),
@@ -501,7 +527,7 @@ def test_registries_and_tables() -> None:
     table = Defence(CentredClipping(2.0, (0.0, 1.0)), Bucketing(3)).to_dict()
     assert table == {
         "aggregator": {"name": "centred_clipping", "radius": 2.0, "centre": (0.0, 1.0)},
-        "pre": {"name": "bucketing", "size": 3},
+        "pre": {"name": "bucketing", "size": 3, "short": False},
     }
     with pytest.raises(InputError, match=r"bucketing needs the order"):
         Defence(Median(), Bucketing(2))(cloud(1), 1)

@@ -48,9 +48,11 @@ def test_byzantine_rounds_agree_with_the_reference(f: int) -> None:
         ("sign_flip", 3.0, lambda x: -3.0 * x.mean(0)),
         ("ipm", 0.2, lambda x: -0.2 * x.mean(0)),
         ("zero", None, lambda x: np.zeros(3)),
-        ("mimic", None, lambda x: x[0]),
+        ("mimic", None, lambda x: x[1]),
+        ("alie", 1.5, lambda x: x.mean(0) - 1.5 * x.std(0)),
     ):
-        threat = Byzantine(f, attack=attack, aggregator="trimmed_mean", strength=strength)
+        client = 1 if attack == "mimic" else None
+        threat = Byzantine(f, attack=attack, aggregator="trimmed_mean", strength=strength, client=client)
         trial = experiment(6, FFGG(6, 0.3, byzantine=threat))
         got = blocks(trial)
         honest = trial.problem.restrict(range(6 - f))
@@ -60,6 +62,35 @@ def test_byzantine_rounds_agree_with_the_reference(f: int) -> None:
             size = max(np.abs(values).max(), want["F"].max())
             tolerance = 1e-9 if key == "smooth_ratio" else 1e-12
             assert np.abs(got[key] - values).max() <= tolerance * size, key
+
+
+def test_mimic_settles_on_a_client_after_its_warm_up() -> None:
+    """The honest messages of the first 3 rounds choose the client that is copied to the end."""
+    f, seen, copied = 2, [], []
+
+    def sent(x: np.ndarray) -> np.ndarray:
+        if len(seen) < 3:
+            seen.append(x)
+            rows = np.concatenate(seen)
+            z = np.linalg.svd(rows - rows.mean(0))[2][0]
+            copied.append(int(np.argmax(np.abs(sum(seen) @ z))))
+        return x[copied[-1]]
+
+    trial = experiment(6, FFGG(6, 0.3, byzantine=Byzantine(f, attack="mimic", aggregator="trimmed_mean", warm_up=3)))
+    honest = trial.problem.restrict(range(4))
+    want = reference.byzantine(honest, trial.start, 0.3, trial.T, lambda x: shifted(x, f, sent(x)))
+    np.testing.assert_allclose(blocks(trial)["w"], [want["w"]] * 2, rtol=1e-10, atol=1e-12)
+
+
+def test_attackers_that_flip_their_own_gradients() -> None:
+    """With the plain mean: the honest sum minus s times the gradients of the attackers' own data, each fresh."""
+    threat = Byzantine(2, attack="own_sign_flip", aggregator="mean", strength=0.5)
+    trial = experiment(6, FFGG(6, 0.3, byzantine=threat))
+    w, everyone = trial.start.u, trial.problem.everyone()
+    for at in torch.from_numpy(blocks(trial)["w"][0]):
+        torch.testing.assert_close(at, w, rtol=1e-12, atol=1e-12)
+        slopes = trial.problem.envelope_grad(w.expand(6, -1), everyone)
+        w = w - 0.3 * (slopes[:4].sum(0) - 0.5 * slopes[4:].sum(0)) / 6
 
 
 def test_flipped_labels_are_fine_tuned_honestly() -> None:

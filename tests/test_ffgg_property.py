@@ -137,7 +137,7 @@ def test_asynchronous_server(problem, share, T, seed, law, assignment, slack):
 
 
 AGGREGATORS = ["median", "trimmed_mean", "geometric_median", "krum", "multi_krum", "centred_clipping", "mean"]
-ATTACKS = ["sign_flip", "alie", "ipm", "mimic", "zero", "omniscient", "label_flip"]
+ATTACKS = ["sign_flip", "own_sign_flip", "alie", "ipm", "mimic", "zero", "omniscient", "label_flip"]
 
 
 @limited(25)

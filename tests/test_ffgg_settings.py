@@ -125,7 +125,7 @@ def test_settings_that_make_no_sense(make: Any, sentence: str) -> None:
         ),
         (
             FFGG(4, 0.1, byzantine=Byzantine(1, pre="bucketing", bucket=3, **GUARD)),
-            "byzantine.bucket must divide the number of messages, 4; got 3",
+            "byzantine.bucket must divide the number of messages, 4, unless short_bucket is true; got 3",
         ),
         (
             FFGG(4, 0.1, byzantine=Byzantine(1, pre="bucketing", bucket=2, **GUARD)),

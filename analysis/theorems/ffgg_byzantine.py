@@ -333,7 +333,7 @@ FFGG_7BE = claim(
     D_T,
     kind="lower",
     premises=(TWO_WORLDS, PL, KNOWN_F, KAPPA, NO_CLIPPING),
-    fits=lambda inputs: _plainly(inputs) and inputs.flags["attack"] == "mimic",
+    fits=lambda inputs: _plainly(inputs) and inputs.flags["copied"] is not None,
     step=None,
     mutants=(Weakened("twice", "twice the error", {rhs: f / (n - 2 * f) * zeta**2 / mu}),),
 )

@@ -164,7 +164,12 @@ _STUCK = _file(
     byzantine=_threat(3, strength=1e3),
 )
 TWO_WORLDS = _file(
-    scalar([1.0] * 7, [0.0] * 3 + [1.0] * 2 + [0.0] * 2), at([0.0], 7), 20, 7, 0.5, byzantine=_threat(2, "mimic")
+    scalar([1.0] * 7, [0.0] * 3 + [1.0] * 2 + [0.0] * 2),
+    at([0.0], 7),
+    20,
+    7,
+    0.5,
+    byzantine=_threat(2, "mimic", client=0),
 )
 _BUCKETS = _file(
     scalar([1.0] * 10, [2.0] * 4 + [1.0] * 4 + [0.0] * 2),

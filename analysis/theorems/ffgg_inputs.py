@@ -53,10 +53,11 @@ def of_trace(trace: xr.Dataset) -> StatementInputs:
         math.sqrt(float(trace["dist_sq"].values[0, 0])) if "dist_sq" in trace else None,
         float(np.abs(trace["v_start"].values).max(initial=0.0)) * math.sqrt(trace.sizes.get("personal", 0)),
     )
-    if found.flags.get("attack") == "mimic":
+    if found.flags.get("copied") is not None:
         f = int(found.values["f"])
         problem = _rebuilt(trace)
         worlds = problem is not None and two_worlds(problem.restrict(range(problem.n - f)), f, torch.from_numpy(start))
+        worlds = worlds and found.flags["copied"] < found.values["n"] - 2 * f
         found.flags["two_worlds"] = worlds
     return found
 
@@ -77,8 +78,9 @@ def of_experiment(experiment: Runnable) -> StatementInputs:
         None if nearest is None else float(torch.linalg.vector_norm(w - nearest)),
         float(experiment.start.v.abs().max()) * math.sqrt(problem.d_v) if problem.d_v else 0.0,
     )
-    if found.flags.get("attack") == "mimic":
-        found.flags["two_worlds"] = two_worlds(honest, problem.n - honest.n, w)
+    if found.flags.get("copied") is not None:
+        f = problem.n - honest.n
+        found.flags["two_worlds"] = found.flags["copied"] < problem.n - 2 * f and two_worlds(honest, f, w)
     return found
 
 
@@ -205,6 +207,7 @@ def _byzantine(
     flags = {
         "aggregator": threat.aggregator,
         "attack": threat.attack,
+        "copied": threat.client,
         "pre": threat.pre,
         "randomised": found.randomised,
         "clipping": threat.aggregator == "centred_clipping",

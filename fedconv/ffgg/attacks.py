@@ -1,7 +1,8 @@
 """What Byzantine clients send. Theorem 7 of the theory page, section *Attacks*.
 
 Attackers know the honest messages ``honest (..., N, d)``, with mean ḡ, and send f vectors ``(..., f, d)``. Nothing is
-drawn at random. What they send is finite where the honest messages are: entries beyond 1e150 are cut off there.
+drawn at random. What they send is finite where the honest messages are: entries beyond 1e150 are cut off there. What
+differs from the papers that the attacks are named after is listed on the page.
 """
 
 from __future__ import annotations
@@ -14,21 +15,49 @@ import torch
 from torch import Tensor
 
 from fedconv.checks import integer, number, one_of
-from fedconv.ffgg.aggregators import Median, TrimmedMean
-from fedconv.ffgg.preaggregation import Defence, Nothing
+from fedconv.ffgg.omniscient import LARGEST, main_axis, worst_vector
+from fedconv.ffgg.preaggregation import Defence
 from fedconv.ffgg.registered import Registered
 from problems.errors import InputError
-from problems.written_for import written_for
 
 if TYPE_CHECKING:
     from fedconv.ffgg.threat import Byzantine
 
-LARGEST = 1e150
-"""No entry is larger in absolute value, so that squared norms stay finite."""
+
+@dataclass(frozen=True)
+class Known:
+    """What attackers may know beside the honest messages.
+
+    own ``(..., f, d)``: the honest gradients of the attackers' own data (of flipped data for the label flip); defence,
+    and order ``(..., N + f)`` if it is randomised: what the server will do; target ``(...,)``: the honest client that
+    ``Attack.target`` chose.
+    """
+
+    own: Tensor | None = None
+    defence: Defence | None = None
+    order: Tensor | None = None
+    target: Tensor | None = None
+
+    def gradients(self, name: str, data: str, f: int, d: int) -> Tensor:
+        """``own``. Raises InputError where it is missing or of another shape."""
+        if self.own is None:
+            raise InputError(f"attack {name!r} needs own, the gradients of the attackers' {data}; got none")
+        if self.own.shape[-2:] != (f, d):
+            raise InputError(
+                f"own must have the shape (..., {f}, {d}), one gradient for each attacker; got {tuple(self.own.shape)}"
+            )
+        return self.own
 
 
 class Attack(Registered):
     """A rule by which attackers choose what to send."""
+
+    warm_up: int | None = 0
+    """Rounds, from the first, whose honest messages ``target`` sees."""
+
+    def target(self, seen: Tensor) -> Tensor | None:
+        """Which honest client is copied, ``(...,)``, by the honest messages ``seen (..., K, N, d)`` of K rounds."""
+        return None
 
     def __call__(
         self,
@@ -38,19 +67,16 @@ class Attack(Registered):
         own: Tensor | None = None,
         defence: Defence | None = None,
         order: Tensor | None = None,
+        target: Tensor | None = None,
     ) -> Tensor:
-        """What the f attackers send, ``(..., f, d)``.
+        """What the f attackers send, ``(..., f, d)``, by the honest messages ``(..., N, d)``.
 
-        honest ``(..., N, d)``: the honest messages; own ``(..., f, d)``: the honest gradients of the attackers' own
-        data, for the label flip of flipped data; defence, and order ``(..., N + f)`` if it is randomised: what the
-        server will do, for the omniscient. Raises InputError where one that is needed is missing.
+        The others: see ``Known``. Raises InputError where one that is needed is missing.
         """
-        sent = self.vectors(honest, f, own, defence, order)
+        sent = self.vectors(honest, f, Known(own, defence, order, target))
         return sent.clamp(-LARGEST, LARGEST).expand(*sent.shape[:-2], f, sent.shape[-1])
 
-    def vectors(
-        self, honest: Tensor, f: int, own: Tensor | None, defence: Defence | None, order: Tensor | None
-    ) -> Tensor:
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
         """The vectors before they are cut off, ``(..., f, d)`` or ``(..., 1, d)`` for all attackers."""
         raise NotImplementedError
 
@@ -65,9 +91,7 @@ class SignFlip(Attack):
     def __post_init__(self) -> None:
         _strength(self.strength)
 
-    def vectors(
-        self, honest: Tensor, f: int, own: Tensor | None, defence: Defence | None, order: Tensor | None
-    ) -> Tensor:
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
         strength = 2 * honest.shape[-2] / max(f, 1) if self.strength is None else self.strength
         return -strength * honest.mean(-2, keepdim=True)
 
@@ -78,24 +102,34 @@ class LabelFlip(Attack):
 
     name: ClassVar[str] = "label_flip"
 
-    def vectors(
-        self, honest: Tensor, f: int, own: Tensor | None, defence: Defence | None, order: Tensor | None
-    ) -> Tensor:
-        if own is None:
-            raise InputError("attack 'label_flip' needs own, the gradients of the attackers' flipped data; got none")
-        if own.shape[-2:] != (f, honest.shape[-1]):
-            raise InputError(
-                f"own must have the shape (..., {f}, {honest.shape[-1]}), one gradient for each attacker; got"
-                f" {tuple(own.shape)}"
-            )
-        return own
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
+        return known.gradients(self.name, "flipped data", f, honest.shape[-1])
+
+
+@dataclass(frozen=True)
+class OwnSignFlip(Attack):
+    """−s g_i, g_i the honest gradient of attacker i's own data at the present point. Default s = 1.
+
+    What public code calls bit flipping; it needs no knowledge of the others.
+    """
+
+    strength: float | None = None
+    name: ClassVar[str] = "own_sign_flip"
+
+    def __post_init__(self) -> None:
+        _strength(self.strength)
+
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
+        own = known.gradients(self.name, "own data", f, honest.shape[-1])
+        return -(1.0 if self.strength is None else self.strength) * own
 
 
 @dataclass(frozen=True)
 class ALIE(Attack):
-    """ḡ − z std, std per coordinate over the honest.
+    """ḡ − z std, std per coordinate over the honest (divided by N).
 
-    Default z = Φ⁻¹((N − s)/N), s = ⌊n/2 + 1⌋ − f, n = N + f. Baruch, Baruch, Goldberg 2019 (a little is enough).
+    Default z: ``alie_strength``. Baruch, Baruch, Goldberg 2019 (a little is enough). Where all honest agree std is 0
+    and nothing can hide: the honest mean is sent.
     """
 
     strength: float | None = None
@@ -104,9 +138,7 @@ class ALIE(Attack):
     def __post_init__(self) -> None:
         _strength(self.strength)
 
-    def vectors(
-        self, honest: Tensor, f: int, own: Tensor | None, defence: Defence | None, order: Tensor | None
-    ) -> Tensor:
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
         N = honest.shape[-2]
         z = alie_strength(N + f, f) if self.strength is None else self.strength
         std = honest.std(dim=-2, correction=0, keepdim=True)
@@ -123,25 +155,45 @@ class IPM(Attack):
     def __post_init__(self) -> None:
         _strength(self.strength)
 
-    def vectors(
-        self, honest: Tensor, f: int, own: Tensor | None, defence: Defence | None, order: Tensor | None
-    ) -> Tensor:
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
         return -(0.1 if self.strength is None else self.strength) * honest.mean(-2, keepdim=True)
 
 
 @dataclass(frozen=True)
 class Mimic(Attack):
-    """What one honest client sends. Karimireddy, He, Jaggi 2022."""
+    """What one honest client sends, always the same. Karimireddy, He, Jaggi 2022.
 
-    client: int = 0
+    Which one: ``client``, or by the honest messages x_i^k of the first ``warm_up`` rounds k (until then of those so
+    far): argmax_i |Σ_k ⟨z, x_i^k⟩|, z the unit vector along which Σ_{k,i} ⟨z, x_i^k − μ⟩² is largest, μ the mean of all
+    these messages. Ties go to the first.
+    """
+
+    client: int | None = None
+    warm_up: int | None = None
     name: ClassVar[str] = "mimic"
 
     def __post_init__(self) -> None:
-        integer("client", self.client, 0)
+        if self.client is not None:
+            integer("client", self.client, 0)
+        if self.warm_up is None:
+            object.__setattr__(self, "warm_up", WARM_UP if self.client is None else 0)
+        integer("warm_up", self.warm_up, 0 if self.client is not None else 1)
 
-    def vectors(
-        self, honest: Tensor, f: int, own: Tensor | None, defence: Defence | None, order: Tensor | None
-    ) -> Tensor:
+    def target(self, seen: Tensor) -> Tensor | None:
+        if self.client is not None:
+            return None
+        N = seen.shape[-2]
+        away = (seen - seen.mean((-3, -2), keepdim=True)).flatten(-3, -2)
+        sums = seen.sum(-3)
+        along = (main_axis(away) * sums).sum(-1).abs()
+        # of equally far ones the first, whatever the rounding
+        return (along >= along.amax(-1, keepdim=True) * (1 - 1e-9)).int().argmax(-1).clamp(max=N - 1)
+
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
+        if self.client is None:
+            target = self.target(honest.unsqueeze(-3)) if known.target is None else known.target
+            assert target is not None
+            return torch.take_along_dim(honest, target[..., None, None], dim=-2)
         if self.client >= honest.shape[-2]:
             raise InputError(
                 f"client must be one of the honest, 0 to {honest.shape[-2] - 1}, for attack 'mimic'; got {self.client}"
@@ -155,9 +207,7 @@ class Zero(Attack):
 
     name: ClassVar[str] = "zero"
 
-    def vectors(
-        self, honest: Tensor, f: int, own: Tensor | None, defence: Defence | None, order: Tensor | None
-    ) -> Tensor:
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
         return torch.zeros_like(honest[..., :1, :])
 
 
@@ -165,11 +215,8 @@ class Zero(Attack):
 class Omniscient(Attack):
     """The vectors, as far as found, that maximise ‖Agg − ḡ‖ knowing the honest messages and the server's defence.
 
-    Trimmed mean and median of the messages themselves: beyond all honest values, on the worse side in every
-    coordinate (by ``strength`` times the honest range), which is optimal. Otherwise the best of a small search over
-    one vector ḡ + t p for all attackers: p towards −ḡ, along the honest messages' main axis both ways, towards and
-    away from the farthest; t from a fraction of their spread to ``strength`` times their root mean square,
-    then refined. Default strength 100.
+    ``fedconv.ffgg.omniscient``: optimal against trimmed mean and median of the messages themselves, else a search along
+    rays up to ``strength`` times the honest root mean square. Default strength 100.
     """
 
     strength: float | None = None
@@ -178,104 +225,48 @@ class Omniscient(Attack):
     def __post_init__(self) -> None:
         _strength(self.strength)
 
-    def vectors(
-        self, honest: Tensor, f: int, own: Tensor | None, defence: Defence | None, order: Tensor | None
-    ) -> Tensor:
-        if defence is None:
+    def vectors(self, honest: Tensor, f: int, known: Known) -> Tensor:
+        if known.defence is None:
             raise InputError("attack 'omniscient' needs the server's defence; got none")
         size = 100.0 if self.strength is None else self.strength
-        if written_for(defence.pre, Nothing) and written_for(defence.aggregator, Median, TrimmedMean):
-            return _beyond(honest, f, size, defence)
-        return _searched(honest, f, size, defence, order)
+        return worst_vector(honest, f, size, known.defence, known.order)
 
 
 ATTACKS: dict[str, type[Attack]] = {
-    kind.name: kind for kind in (SignFlip, LabelFlip, ALIE, IPM, Mimic, Zero, Omniscient)
+    kind.name: kind for kind in (SignFlip, OwnSignFlip, LabelFlip, ALIE, IPM, Mimic, Zero, Omniscient)
 }
 """Every attack by its name."""
+
+WARM_UP = 10
+"""Rounds that ``mimic`` looks at before it settles on a client."""
+
+LEAST_ALIE = 1.0
+"""The least default strength of ALIE: one standard deviation."""
 
 
 def attack_of(threat: Byzantine) -> Attack:
     """The attack that the ``[byzantine]`` settings name."""
     one_of("byzantine.attack", threat.attack, tuple(ATTACKS))
     kind = ATTACKS[threat.attack]
-    if kind in (SignFlip, ALIE, IPM, Omniscient):
+    if kind is Mimic:
+        return Mimic(threat.client, threat.warm_up)
+    if kind in (SignFlip, OwnSignFlip, ALIE, IPM, Omniscient):
         return kind(threat.strength)  # pyright: ignore[reportCallIssue]
     return kind()
 
 
 def alie_strength(n: int, f: int) -> float:
-    """Φ⁻¹((n − f − s)/(n − f)) with s = ⌊n/2 + 1⌋ − f; 0 where the formula's argument is 0."""
-    s = n // 2 + 1 - f
-    share = (n - f - s) / (n - f)
-    return NormalDist().inv_cdf(share) if 0 < share < 1 else 0.0
+    """max(z_max, 1): the published strength where that is more than one standard deviation, else one.
+
+    z_max = Φ⁻¹((N − s)/N), N = n − f, s = ⌊n/2 + 1⌋ − f: so many honest clients are expected farther out than the
+    attackers that both together are a majority. It is 0 or negative once s ≥ N/2, that is for f up to about n/4: then
+    attackers would send the honest mean, or move away from where they want to go. A standard deviation still hides
+    among the honest (of normal messages 16 % are farther out on that side) and always attacks.
+    """
+    share = (n - n // 2 - 1) / (n - f)
+    return max(NormalDist().inv_cdf(share) if 0 < share < 1 else 0.0, LEAST_ALIE)
 
 
 def _strength(value: float | None) -> None:
     if value is not None:
-        number("strength", value, 0.0)
-
-
-def _beyond(honest: Tensor, f: int, size: float, defence: Defence) -> Tensor:
-    """All attackers ``size`` times the honest range beyond it, above or below, whichever is worse per coordinate."""
-    mean, low, high = honest.mean(-2, keepdim=True), honest.amin(-2, keepdim=True), honest.amax(-2, keepdim=True)
-    sides = [(high + size * (high - low)), (low - size * (high - low))]
-    errors = [(_answer(honest, side, f, defence, None) - mean.squeeze(-2)).abs() for side in sides]
-    return torch.where((errors[0] >= errors[1]).unsqueeze(-2), *sides)
-
-
-def _answer(honest: Tensor, sent: Tensor, f: int, defence: Defence, order: Tensor | None) -> Tensor:
-    """The aggregate when all f attackers send ``sent (..., 1, d)``: ``(..., d)``."""
-    lead = torch.broadcast_shapes(honest.shape[:-2], sent.shape[:-2])
-    return defence(torch.cat([honest.expand(*lead, -1, -1), sent.expand(*lead, f, sent.shape[-1])], dim=-2), f, order)
-
-
-RELATIVE_SIZES = (0.3, 1.0, 1.5, 2.2, 4.0)
-FARTHEST = 1
-REFINEMENTS = ((0.6, 0.8, 1.0, 1.25, 1.6), (0.9, 0.95, 1.0, 1.05, 1.1))
-
-
-def _searched(honest: Tensor, f: int, size: float, defence: Defence, order: Tensor | None) -> Tensor:
-    mean = honest.mean(-2, keepdim=True)
-    away = honest - mean
-    spread = away.square().sum(-1).mean(-1).sqrt()[..., None, None]
-    whole = honest.square().sum(-1).mean(-1).sqrt()[..., None, None]
-    order = None if order is None else order.unsqueeze(-2)
-    directions = _directions(away, mean)
-    sizes = torch.cat([*(c * spread for c in RELATIVE_SIZES), size * whole], dim=-2).clamp(max=LARGEST)
-    best, t, p = _worst(honest, f, defence, order, mean, sizes, directions)
-    for factors in REFINEMENTS:
-        scales = (t * honest.new_tensor(factors).unsqueeze(-1)).clamp(max=LARGEST)
-        best, t, p = _worst(honest, f, defence, order, mean, scales, p)
-    return best
-
-
-def _directions(away: Tensor, mean: Tensor) -> Tensor:
-    """Unit vectors (or 0) worth trying, ``(..., P, d)``."""
-    gram = away @ away.mT
-    axis = torch.linalg.eigh(torch.where(gram.isfinite(), gram, 0.0))[1][..., -1:]
-    main = torch.where(axis[..., :1, :] < 0, -1.0, 1.0) * (axis * away).sum(-2, keepdim=True)
-    far = away.square().sum(-1).argsort(dim=-1, descending=True, stable=True)[..., :FARTHEST]
-    farthest = torch.take_along_dim(away, far.unsqueeze(-1), dim=-2)
-    rays = torch.cat([-mean, main, -main, farthest, -farthest], dim=-2)
-    length = torch.linalg.vector_norm(rays, dim=-1, keepdim=True)
-    return rays / torch.where(length == 0, 1, length)
-
-
-def _worst(
-    honest: Tensor, f: int, defence: Defence, order: Tensor | None, mean: Tensor, sizes: Tensor, directions: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of all ḡ + t p, t in sizes ``(..., A, 1)``, p in directions ``(..., P, d)``: the worst, its t and its p."""
-    offers = sizes.unsqueeze(-2) * directions.unsqueeze(-3)
-    sent = (mean.unsqueeze(-3) + offers).flatten(-3, -2)
-    answers = _answer(honest.unsqueeze(-3), sent.unsqueeze(-2), f, defence, order)
-    error = (answers - mean).square().sum(-1)
-    error = error.nan_to_num(nan=-1.0)
-    # of equally bad ones the first, whatever the rounding
-    k = (error >= error.amax(-1, keepdim=True) * (1 - 1e-9)).int().argmax(-1, keepdim=True).unsqueeze(-1)
-    P = directions.shape[-2]
-    return (
-        torch.take_along_dim(sent, k, dim=-2),
-        torch.take_along_dim(sizes, k // P, dim=-2),
-        torch.take_along_dim(directions, k % P, dim=-2),
-    )
+        number("strength", value, 0.0, open_=True)

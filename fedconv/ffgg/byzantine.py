@@ -33,7 +33,8 @@ def simulate_block(
     """T rounds w^{k+1} = w^k − γ Agg(messages) for the given replicates, all from w^0 = ``start.u``.
 
     ``honest``: the problem of the first n − f clients, whose F is measured. The f others send what their attack
-    makes of the honest gradients (it may know them all), or, for ``label_flip``, honest gradients of flipped labels.
+    makes of the honest gradients (it may know them all), or of honest gradients of their own data (``own_sign_flip``),
+    its labels flipped for ``label_flip``.
     Returns the arrays of ``fedconv.ffgg.record.VARIABLES`` for these replicates.
     """
     threat = method.byzantine
@@ -41,15 +42,24 @@ def simulate_block(
     R, n = len(replicates), problem.n
     attack, defence = attack_of(threat), defence_of(threat)
     attackers = torch.arange(honest.n, n, device=problem.device)
-    flipped = problem.flipped(attackers.tolist()) if threat.attack == "label_flip" else None
+    theirs = problem.flipped(attackers.tolist()) if threat.attack == "label_flip" else None
+    if threat.attack == "own_sign_flip":
+        theirs = problem
+    seen: list[torch.Tensor] = []
+    target: torch.Tensor | None = None
     meter = Meter(honest, start.u.to(problem.device), T, R, level)
     w = start.u.to(problem.device).expand(R, -1)
     for k in range(T):
         slopes = meter.gradients(w)
         meter.point(k, w)
         order = torch.from_numpy(orders(streams, replicates, k, n)).to(w.device) if defence.randomised else None
-        own = None if flipped is None else flipped.envelope_grad(everywhere(w, threat.f), attackers)
-        sent = attack(slopes, threat.f, own=own, defence=defence, order=order) if threat.f else slopes[:, :0]
+        sent = slopes[:, :0]
+        if threat.f:
+            if k < (attack.warm_up or 0):
+                seen.append(slopes)
+                target = attack.target(torch.stack(seen, dim=-3))
+            own = None if theirs is None else theirs.envelope_grad(everywhere(w, threat.f), attackers)
+            sent = attack(slopes, threat.f, own=own, defence=defence, order=order, target=target)
         update = defence(torch.cat([slopes, sent], dim=1), threat.f, order)
         meter.update(k, update)
         w = w - method.gamma * update

@@ -48,8 +48,9 @@ def robustness(threat: Byzantine, n: int) -> Robustness:
 def robustness_of(defence: Defence, n: int, f: int) -> Robustness:
     """κ and β of an aggregator after its pre-step with f attackers among n messages.
 
-    NNM: (8f/N)(1 + κ). Bucketing into b = n/s groups: (√(κ(b, f)(σ − η)) + √η)² with σ = (N−s)/(s(N−1)),
-    η = (s−1)f/((n−sf)(N−1)). Raises InputError for settings that cannot be.
+    NNM: (8f/N)(1 + κ). Bucketing into b = ⌈n/s⌉ groups, the last of r: (√(κ(b, f)(σ − η)) + √η)² with
+    σ = (Nh−1)/(N−1), η = (Nh/g−1)/(N−1), g = b − f, h = ((g−1)/s + 1/r)/g. Raises InputError for settings that cannot
+    be.
     """
     defence.check(n, f)
     aggregator, pre = defence.aggregator, defence.pre
@@ -71,6 +72,10 @@ def robustness_of(defence: Defence, n: int, f: int) -> Robustness:
     if N == 1:
         return replace(inner, kappa=0.0)
     sigma, eta = (N - s) / (s * (N - 1)), (s - 1) * f / ((n - s * f) * (N - 1))
+    if n % s:
+        g = pre.rows(n) - f
+        h = ((g - 1) / s + 1 / pre.last(n)) / g
+        sigma, eta = (N * h - 1) / (N - 1), (N * h / g - 1) / (N - 1)
     return replace(inner, kappa=(math.sqrt(inner.kappa * max(sigma - eta, 0.0)) + math.sqrt(eta)) ** 2)
 
 

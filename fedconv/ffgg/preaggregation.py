@@ -58,18 +58,22 @@ class Nothing(PreStep):
 class Bucketing(PreStep):
     """Means of groups of ``size`` messages, in the order given: a uniformly random permutation.
 
-    Karimireddy, He, Jaggi 2022. At most f of the n/size means are wrong.
+    Karimireddy, He, Jaggi 2022. At most f of the ⌈n/size⌉ means are wrong. ``short``: where size does not divide n the
+    last group has fewer messages, and its mean counts like the others (as in public code).
     """
 
     size: int
+    short: bool = False
     name: ClassVar[str] = "bucketing"
     randomised: ClassVar[bool] = True
 
     def check(self, n: int, f: int) -> None:
         check_counts(n, f)
         integer("bucket", self.size, 1)
-        if n % self.size:
-            raise InputError(f"bucket must divide the number of messages, {n}; got {self.size}")
+        if n % self.size and not self.short:
+            raise InputError(
+                f"bucket must divide the number of messages, {n}, unless short_bucket is true; got {self.size}"
+            )
         if self.rows(n) <= 2 * f:
             raise InputError(
                 f"bucket must leave more than 2f = {2 * f} groups of the {n} messages; got {self.size}, which leaves"
@@ -77,7 +81,11 @@ class Bucketing(PreStep):
             )
 
     def rows(self, n: int) -> int:
-        return n // self.size
+        return -(-n // self.size)
+
+    def last(self, n: int) -> int:
+        """How many messages the last group has."""
+        return n - self.size * (self.rows(n) - 1)
 
     def __call__(self, x: Tensor, f: int, order: Tensor | None = None) -> Tensor:
         if order is None:
@@ -86,7 +94,11 @@ class Bucketing(PreStep):
         order = order.unsqueeze(-1)
         lead = torch.broadcast_shapes(x.shape[:-2], order.shape[:-2])
         shuffled = torch.take_along_dim(x.expand(*lead, *x.shape[-2:]), order.expand(*lead, n, 1), dim=-2)
-        return shuffled.unflatten(-2, (self.rows(n), self.size)).mean(-2)
+        if n % self.size == 0:
+            return shuffled.unflatten(-2, (self.rows(n), self.size)).mean(-2)
+        full = n - self.last(n)
+        groups = shuffled[..., :full, :].unflatten(-2, (full // self.size, self.size)).mean(-2)
+        return torch.cat([groups, shuffled[..., full:, :].mean(-2, keepdim=True)], dim=-2)
 
 
 @dataclass(frozen=True)
@@ -157,5 +169,5 @@ def defence_of(threat: Byzantine) -> Defence:
         aggregator = AGGREGATORS[threat.aggregator]()
     if threat.pre == Bucketing.name:
         assert threat.bucket is not None
-        return Defence(aggregator, Bucketing(threat.bucket))
+        return Defence(aggregator, Bucketing(threat.bucket, threat.short_bucket))
     return Defence(aggregator, PRE[threat.pre]())

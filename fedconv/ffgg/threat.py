@@ -12,7 +12,7 @@ from problems.errors import InputError
 if TYPE_CHECKING:
     from problems.envelope import EnvelopeProblem
 
-Attack = Literal["sign_flip", "label_flip", "alie", "ipm", "mimic", "zero", "omniscient"]
+Attack = Literal["sign_flip", "own_sign_flip", "label_flip", "alie", "ipm", "mimic", "zero", "omniscient"]
 Aggregator = Literal[
     "mean",
     "median",
@@ -25,7 +25,7 @@ Aggregator = Literal[
 ]
 PreStep = Literal["none", "bucketing", "nnm"]
 
-STRONG = ("sign_flip", "alie", "ipm", "omniscient")
+STRONG = ("sign_flip", "own_sign_flip", "alie", "ipm", "omniscient")
 """Attacks that have a strength."""
 
 
@@ -33,9 +33,12 @@ STRONG = ("sign_flip", "alie", "ipm", "omniscient")
 class Byzantine:
     """The last ``f`` of the n clients send what ``attack`` makes of the honest gradients; the server aggregates.
 
-    ``strength`` scales the attack: s of the sign flip −s ḡ, z of ALIE ḡ − z std, ε of IPM −ε ḡ, the size of the
-    omniscient attackers' vectors (default: see ``fedconv.ffgg.attacks``). ``pre``: none, ``bucketing`` (means of
-    random groups of ``bucket`` clients) or ``nnm`` (every message replaced by the mean of its n − f nearest).
+    ``strength`` > 0 scales the attack: s of the sign flips −s ḡ and −s g_i (of the attacker's own data), z of ALIE
+    ḡ − z std, ε of IPM −ε ḡ, the size of the omniscient attackers' vectors (default: see ``fedconv.ffgg.attacks``).
+    ``client``: the honest client whose message ``mimic`` sends; left out, it chooses one by the first ``warm_up``
+    rounds (default 10). ``pre``: none, ``bucketing`` (means of random groups of ``bucket`` clients; with
+    ``short_bucket`` a last group of fewer where bucket does not divide n) or ``nnm`` (every message replaced by the
+    mean of its n − f nearest).
     ``trim``: how many values the trimmed mean drops on each side (default f). ``keep``: how many messages multi-Krum
     averages (default n − f). ``clip``: the radius of centred clipping (default: the theory page's,
     ½√((1−δ)Q/δ) with δ = f/n and Q the honest mean square). Theorem 7 of the theory page.
@@ -50,6 +53,9 @@ class Byzantine:
     bucket: int | None = None
     clip: float | None = None
     strength: float | None = None
+    client: int | None = None
+    warm_up: int | None = None
+    short_bucket: bool = False
 
     def __post_init__(self) -> None:
         integer("byzantine.f", self.f, 0)
@@ -62,6 +68,8 @@ class Byzantine:
             ("clip", "aggregator 'centred_clipping'", self.aggregator == "centred_clipping"),
             ("bucket", "pre 'bucketing'", self.pre == "bucketing"),
             ("strength", f"attacks {', '.join(STRONG)}", self.attack in STRONG),
+            ("client", "attack 'mimic'", self.attack == "mimic"),
+            ("warm_up", "attack 'mimic' that chooses its client", self.attack == "mimic" and self.client is None),
         ):
             if getattr(self, name) is not None and not mine:
                 raise InputError(f"byzantine.{name} must be left out except with {owner}; got {getattr(self, name)!r}")
@@ -78,7 +86,15 @@ class Byzantine:
         if self.clip is not None:
             number("byzantine.clip", self.clip, 0.0, open_=True)
         if self.strength is not None:
-            number("byzantine.strength", self.strength, 0.0)
+            number("byzantine.strength", self.strength, 0.0, open_=True)
+        if self.client is not None:
+            integer("byzantine.client", self.client, 0)
+        if self.warm_up is not None:
+            integer("byzantine.warm_up", self.warm_up, 1)
+        if not isinstance(self.short_bucket, bool):
+            raise InputError(f"byzantine.short_bucket must be true or false; got {self.short_bucket!r}")
+        if self.short_bucket and self.pre != "bucketing":
+            raise InputError("byzantine.short_bucket must be left out except with pre 'bucketing'; got True")
 
     def check(self, problem: EnvelopeProblem) -> None:
         """Raise InputError where the numbers do not fit n clients."""
@@ -87,6 +103,11 @@ class Byzantine:
             raise InputError(
                 f"byzantine.f must be less than half of problem.n = {n}, or there are as many attackers as honest"
                 f" clients; got {f}"
+            )
+        if self.client is not None and self.client >= n - f:
+            raise InputError(
+                f"byzantine.client must be one of the honest, 0 to {n - f - 1}, with problem.n = {n} and byzantine.f ="
+                f" {f}; got {self.client}"
             )
         if self.attack == "label_flip" and problem.flipped(range(n - f, n)) is None:
             raise InputError(

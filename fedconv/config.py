@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,7 @@ import torch
 
 from fedconv import fused
 from fedconv.algorithms import ALGORITHMS, State
+from fedconv.files import printable, read_toml
 from fedconv.methods import METHODS, SECTIONS, Entry, Request
 from fedconv.run import Experiment, Runnable, with_eta
 from fedconv.schema import AlgorithmTable, File, NoiseTable, StartTable, parse, shown
@@ -118,24 +118,7 @@ class Settings:
 
 def load_settings(path: Path | str) -> Settings:
     """Settings of a problem file. Raises InputError with one sentence: file, key, expected, got."""
-    where = str(path)
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: must be UTF-8 text; byte {error.start} is not") from None
-    except (FileNotFoundError, ValueError):
-        raise InputError(f"{where}: no such file; `fedconv new` writes one to start from") from None
-    except OSError as error:
-        if (Path(path) / "zarr.json").exists():
-            raise InputError(f"{where}: is a store, not a problem file; `fedconv show` and `verify` take it") from None
-        raise InputError(f"{where}: cannot be read as a file: {error.strerror}") from None
-    try:
-        mapping = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise InputError(f"{where}: not TOML: {error}") from None
-    except RecursionError:
-        raise InputError(f"{where}: not TOML that can be read: nested too deeply") from None
-    return settings_from(mapping, where)
+    return settings_from(read_toml(path, "`fedconv new` writes one to start from"), printable(str(path)))
 
 
 def settings_from(mapping: Mapping[str, Any], where: str, build: Build | None = None) -> Settings:

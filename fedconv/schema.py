@@ -12,15 +12,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fedconv.algorithms import ALGORITHMS
 from fedconv.eager import LEVELS
+from fedconv.files import cut
 from fedconv.methods import METHODS, SECTIONS
 from fedconv.run import ENGINES
 from problems.errors import InputError
 from problems.noise import LAWS, Dependence
+from problems.plain import check_plain
 
 MOST_REPLICATES = 1_000_000
 """Replicate numbers from here on are pilots: they tune and never enter a verdict."""
 
 MOST_ROUNDS = 10_000_000
+MOST_STEPS = 10_000_000
+"""Local steps of a client in a round."""
 
 STARTS = ("zeros", "normal", "optimum", "point")
 
@@ -117,9 +121,15 @@ class AlgorithmTable(Table):
         described(f"one of {', '.join(NAMES)}, or an array of different ones")
     )
     m: Annotated[int, Field(ge=1)] = described("an integer >= 1 (clients in a round)")
-    tau: Annotated[int, Field(ge=1)] | None = described("an integer >= 1 (local steps)", None)
-    tau_u: Annotated[int, Field(ge=0)] | None = described("an integer >= 0 (local steps)", None)
-    tau_v: Annotated[int, Field(ge=0)] | None = described("an integer >= 0 (local steps)", None)
+    tau: Annotated[int, Field(ge=1, le=MOST_STEPS)] | None = described(
+        f"an integer from 1 to {MOST_STEPS} (local steps)", None
+    )
+    tau_u: Annotated[int, Field(ge=0, le=MOST_STEPS)] | None = described(
+        f"an integer from 0 to {MOST_STEPS} (local steps)", None
+    )
+    tau_v: Annotated[int, Field(ge=0, le=MOST_STEPS)] | None = described(
+        f"an integer from 0 to {MOST_STEPS} (local steps)", None
+    )
     eta: Annotated[Any, AfterValidator(_step)] = described('a finite number > 0, "best" or "max"', None)
     gamma_u: Positive | None = described("a finite number > 0", None)
     gamma_v: Positive | None = described("a finite number > 0", None)
@@ -166,6 +176,7 @@ class File(Table):
 
 def parse(mapping: Mapping[str, Any], where: str) -> File:
     """The file's tables. Raises InputError with one sentence for the first thing that is wrong."""
+    check_plain(mapping, where)
     if "sweep" in mapping:
         raise InputError(f"{where}: sweep: must be left out here; it is for `fedconv sweep` and `fedconv regimes`")
     own = {k: v for k, v in mapping.items() if k not in SECTIONS and k != "sections"}
@@ -197,7 +208,7 @@ def _sentence(error: dict[str, Any]) -> str:
         table = below
         field = table.model_fields.get(str(location[depth]))
         depth += 1
-    path = ".".join(map(str, location[:depth]))
+    path = cut(".".join(map(str, location[:depth])), 100)
     if field is None:
         known = tuple(k for k in table.model_fields if k != "sections") + (SECTIONS if table is File else ())
         return f"{path}: unknown key; {suggestion(str(location[-1]), known) or 'known: ' + ', '.join(known)}"
@@ -216,11 +227,11 @@ def _table_in(annotation: Any) -> type[Table] | None:
 def shown(value: Any) -> str:
     """A value as the file would write it, cut short."""
     if isinstance(value, Mapping):
-        return f"a table with the keys {', '.join(map(str, value))}"[:100] if value else "an empty table"
+        return cut(f"a table with the keys {', '.join(map(str, value))}", 100) if value else "an empty table"
     if isinstance(value, float):
         return repr(value)
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except TypeError:
+    except (TypeError, ValueError):
         text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return cut(text)

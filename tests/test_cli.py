@@ -511,7 +511,12 @@ def test_what_is_not_a_problem_file_is_refused(
     elif kind != "missing":
         file.write_bytes(b"\xff" if kind == "not text" else b"x = = 1")
     sentence = refused(capsys, *command, str(file))
-    expected = {"missing": "no such file", "folder": "Is a directory", "not TOML": "not TOML", "not text": "UTF-8"}
+    expected = {
+        "missing": "no such file",
+        "folder": "is a folder, not a file",
+        "not TOML": "not TOML",
+        "not text": "UTF-8",
+    }
     assert sentence.startswith(f"{file}: ")
     assert expected[kind] in sentence
 

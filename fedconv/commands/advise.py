@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from rich.table import Table
 from analysis.advise import BUDGET, CONSTANTS, NAMES, Advice, advise
 from fedconv.commands import version
 from fedconv.commands.console import number, stdout
+from fedconv.files import cut, read_toml
 from fedconv.schema import suggestion
 from problems.errors import InputError
+from problems.plain import check_plain
 
 
 def give_advice(file: Path | None, options: Mapping[str, Any], as_json: bool, of_model: Mapping[str, Any]) -> int:
@@ -33,6 +34,7 @@ def give_advice(file: Path | None, options: Mapping[str, Any], as_json: bool, of
         given.pop("communication", None)
     if "communication" in set_here:
         given.pop("T", None)
+    check_plain(set_here, "options")
     advice = advise(given | set_here)
     if as_json:
         data = {"fedconv": version(), "given": given | set_here, "advice": advice.to_dict()}
@@ -48,17 +50,14 @@ def give_advice(file: Path | None, options: Mapping[str, Any], as_json: bool, of
 
 def read_constants(path: Path) -> dict[str, Any]:
     """The values of a TOML file of constants. Raises InputError where it cannot be read or has an unknown key."""
-    try:
-        found = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise InputError(f"{path}: no such file; a TOML file of constants is needed") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from None
+    found = read_toml(path, "a TOML file of constants is needed")
     known = (*CONSTANTS, *BUDGET)
     for key in found:
         if key not in known:
             hint = suggestion(key, known)
-            raise InputError(f"{path}: keys must be {', '.join(known)}; got {key!r}" + (f"; {hint}" if hint else ""))
+            raise InputError(
+                f"{path}: keys must be {', '.join(known)}; got {cut(key)!r}" + (f"; {hint}" if hint else "")
+            )
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from analysis.theorems import THEOREMS, theorem
 from analysis.verify import resolve_step
 from fedconv.commands.console import note, number, progress, stdout
 from fedconv.config import Settings, dump_toml, load_settings, settings_from
+from fedconv.files import read_toml
 from fedconv.schema import suggestion
 from problems.errors import InputError
 
@@ -246,12 +246,7 @@ def save_failures(proof: Proof, experiment: Experiment, settings: Settings, out:
 
 def replay_file(path: Path) -> Replayed:
     """Check a saved state again; InputError for a file that this command did not write."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from None
+    data = read_toml(path, "`fedconv prove` saves one where a lemma fails")
     algorithm = algorithm_of(data, str(path))
     settings = settings_from(data["file"], str(path))
     spec = next((s for s in settings.algorithms if s.name == algorithm.name), None)

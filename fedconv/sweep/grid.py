@@ -6,7 +6,6 @@ import copy
 import itertools
 import json
 import math
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +16,15 @@ import numpy as np
 
 from fedconv.algorithms import ALGORITHMS
 from fedconv.config import Build, Settings, built_once, settings_from
+from fedconv.files import read_toml
 from fedconv.methods import METHODS
 from fedconv.run import BLOCK
-from fedconv.schema import shown
+from fedconv.schema import parse, shown
 from fedconv.sweep.measures import check
 from fedconv.sweep.work import Job
 from problems.errors import InputError
+from problems.plain import check_plain
+from problems.registry import build_problem
 
 MOST_JOBS = 1_000_000
 TABLES = ("problem", "noise", "start", "algorithm", "run")
@@ -131,14 +133,7 @@ class Grid:
 
 def read_sweep_file(path: Path | str) -> dict[str, Any]:
     """The tables of a file as plain data. Raises InputError where it cannot be read or is not TOML."""
-    try:
-        return tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be UTF-8 text; byte {error.start} is not") from None
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise InputError(f"{path}: no such file; a sweep needs a problem file with a table [sweep]") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not TOML: {error}") from None
+    return read_toml(path, "a sweep needs a problem file with a table [sweep]")
 
 
 def grid_from(mapping: Mapping[str, Any], where: str) -> Grid:
@@ -149,6 +144,7 @@ def grid_from(mapping: Mapping[str, Any], where: str) -> Grid:
     if not isinstance(mapping.get("sweep"), Mapping) or not mapping["sweep"]:
         got = shown(mapping["sweep"]) if "sweep" in mapping else "no such table"
         raise InputError(f"{where}: sweep: must be a table of keys with arrays of values; got {got}")
+    check_plain(mapping, where)
     base = copy.deepcopy({k: v for k, v in mapping.items() if k != "sweep"})
     base.setdefault("name", Path(where).stem[:100] or "sweep")
     swept = dict(_flat(mapping["sweep"]))
@@ -156,6 +152,7 @@ def grid_from(mapping: Mapping[str, Any], where: str) -> Grid:
         raise InputError(f"{where}: sweep: must be a table of keys with arrays of values; got empty tables")
     for key, values in swept.items():
         _check_axis(where, base, key, values)
+    _check_base(where, base, swept)
     for key in (ALGORITHM, ETA):
         if key in swept:
             _set(base, key, swept[key] if key == ALGORITHM else swept[key][0])
@@ -165,7 +162,7 @@ def grid_from(mapping: Mapping[str, Any], where: str) -> Grid:
     table = base.get("algorithm")
     named = table.get("name") if isinstance(table, Mapping) else None
     for name in named if isinstance(named, list) else [named]:
-        if name in METHODS:
+        if isinstance(name, str) and name in METHODS:
             raise InputError(f"{where}: algorithm.name: must be of {', '.join(ALGORITHMS)} in a sweep; got {name!r}")
     axes = tuple(Axis(k, tuple(v)) for k, v in swept.items() if k not in (ALGORITHM, ETA))
     draft = Grid(base, axes, (), (), 1)
@@ -210,6 +207,31 @@ def _checked(grid: Grid, cell: tuple[int, ...], where: str, build: Build) -> Set
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
     return settings
+
+
+def _check_base(where: str, base: dict[str, Any], swept: Mapping[str, list[Any]]) -> None:
+    """The file's own values of swept keys, which no cell uses, are values that the keys may have."""
+    own = copy.deepcopy(base)
+    given = [key for key in swept if _get(own, key) is not None]
+    if not given:
+        return
+    for key, values in swept.items():
+        if key not in given:
+            _set(own, key, values if key == ALGORITHM else values[0])
+    place = f"{where}, without [sweep]"
+    file = parse(own, place)
+    if any(key.startswith("problem.") for key in given):
+        try:
+            build_problem(file.problem)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+
+
+def _get(spec: Mapping[str, Any], key: str) -> Any:
+    inner: Any = spec
+    for part in key.split("."):
+        inner = inner.get(part) if isinstance(inner, Mapping) else None
+    return inner
 
 
 def _check_axis(where: str, base: Mapping[str, Any], key: str, values: Any) -> None:

@@ -6,11 +6,13 @@ Statements about other methods: ``analysis.falsify_statement``.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from analysis.falsify_finding import Finding, Tick
+from analysis.falsify_one_block import BLOCK, OneBlockSpace
 from analysis.falsify_quadratic import QuadraticSpace
 from analysis.falsify_search import Candidate, Record, Spent, refine, search
 from analysis.falsify_shrink import shrink
@@ -30,8 +32,27 @@ BUDGETS = {"quick": 40_000, "full": 2_000_000}
 
 
 def spaces(theorem: Theorem, original: Theorem | None = None) -> tuple[tuple[Space, float], ...]:
-    """What is searched for a theorem of FedAlt or FedSim, with each space's share of the usual effort in a pass."""
-    return ((QuadraticSpace(theorem, original), 1.0), (TrigonometricSpace(theorem, original), 0.15))
+    """What is searched for a theorem, for every algorithm that it is about, with each space's share of the usual effort
+    in a pass. Raises InputError where it is about one that no candidate runs: "no violation" would say nothing of it.
+
+    FedAvg and local-only training have no space of their own where FedAlt is searched: among its candidates are those
+    whose other block rests, with the same numbers.
+    """
+    chosen: list[tuple[Space, float]] = []
+    for name in theorem.algorithms:
+        if name in BLOCK and "fedalt" in theorem.algorithms:
+            continue
+        if name in BLOCK:
+            chosen.append((OneBlockSpace(theorem, original, algorithm=name), 1.0))
+        elif name in ("fedalt", "fedsim"):
+            one = theorem if theorem.algorithms == (name,) else replace(theorem, algorithms=(name,))
+            chosen += [(QuadraticSpace(one, original), 1.0), (TrigonometricSpace(one, original), 0.15)]
+        else:
+            raise InputError(
+                f"theorem {theorem.key} cannot be searched: it is about {name!r}, and candidates run fedalt, fedsim,"
+                f" {' and '.join(BLOCK)} alone; `fedconv.run` and `analysis.verify.verify` take any algorithm"
+            )
+    return tuple(chosen)
 
 
 def most_candidates(theorem: Theorem | Statement, budget: str) -> int:

@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DOCS   := $(VENV)/.docs
+SEED   ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help report test check bench docs gallery clean
+.PHONY: help report test check bench soundness-long docs gallery clean
 
 help:            ## list the targets
-	@grep -hE '^[a-z]+: .*##|^[a-z]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedconv needs Python 3.11 or newer; got " + sys.version.split()[0])'
@@ -30,6 +31,9 @@ check: $(STAMP)  ## formatting, lint and types
 
 bench: $(STAMP)  ## benchmarks: ratios against vectorised NumPy in one run
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,max -s
+
+soundness-long: $(STAMP) ## false verdicts, searched for against exact expectations; SEED=1 draws others
+	PYTHONPATH=tests $(BIN)/python -m soundness search --workers 2 --seed $(SEED)
 
 $(DOCS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

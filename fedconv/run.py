@@ -89,7 +89,7 @@ class Experiment:
         return simulate(self.problem, self.algorithm, self.noise, self.start, self.T, streams, replicates, level)
 
     def assemble(self, blocks: list[Block], first: int, attrs: dict[str, Any]) -> xr.Dataset:
-        return assemble(self, blocks, first, attrs)
+        return assemble(self, blocks, first, attrs | {"deterministic": int(self.deterministic)})
 
     def provenance(self) -> dict[str, Any]:
         return provenance(self)

@@ -122,7 +122,7 @@ def _settings(rng: Rng, wishes: Wishes) -> dict[str, Any]:
     if rng.random() < 0.1:
         out["norm"] = pick(rng, ("l1", "squared", "none"))
     if rng.random() < 0.1:
-        out["downloads"] = int(rng.integers(0, 3))
+        out |= {"downloads": int(rng.integers(0, 3)), "ties": "index"}
     return out
 
 

@@ -32,6 +32,7 @@ class Cause(IntEnum):
     EXPLORE = 11
     PRIVACY = 12
     PRIVACY_LOSS = 13
+    TIES = 14
 
 
 class Streams:

@@ -176,7 +176,7 @@ def exploration(budget: Budget) -> tuple[Evidence, ...]:
     total, expected = explored.sum(1), 9 * 2 * 0.75
     spread = float(total.std(ddof=1)) / np.sqrt(count)
     away = abs(float(total.mean()) - expected) / spread
-    locked = FedFomoExperiment(build(n=6), FedFomo(6, 0.2, downloads=1, epsilon=0.0), State(
+    locked = FedFomoExperiment(build(n=6), FedFomo(6, 0.2, downloads=1, epsilon=0.0, ties="index"), State(
         torch.zeros(0, dtype=torch.float64), torch.zeros(6, 2, dtype=torch.float64)), 12, seed=5)  # fmt: skip
     chosen = (run(locked, 1, level="proof")["origin"].values[0, 1:] == 2).argmax(-1)
     return (

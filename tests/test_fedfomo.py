@@ -20,7 +20,7 @@ from fedconv.fedfomo.choosing import EXPLORE, choose
 from fedconv.fedfomo.experiment import FedFomoExperiment
 from fedconv.fedfomo.judge import Judge
 from fedconv.fedfomo.method import FedFomo
-from fedconv.fedfomo.mixing import mix
+from fedconv.fedfomo.mixing import increments, mix
 from fedconv.fedfomo.privacy import Privacy, delta_of, epsilon_of
 from fedconv.fedfomo.record import VARIABLES
 from fedconv.resume import run_to_store
@@ -69,6 +69,8 @@ METHODS = [
     FedFomo(4, 0.4, 2, downloads=3, rejected="trained", affinity="signed"),
     FedFomo(5, 0.4, 1, downloads=3, margin=0.5, targets=(1, 2, 3, 4, 0)),
     FedFomo(5, 0.4, 1, downloads=0),
+    FedFomo(5, 0.3, 2, downloads=2, ties="index"),
+    FedFomo(3, 0.3, 2, downloads=2, norm="layers", layers=(1, 2), affinity="raw", epsilon=0.0),
 ]
 
 
@@ -125,7 +127,8 @@ def trials(draw: st.DrawFn) -> FedFomoExperiment:
         downloads=draw(st.integers(0, n)),
         norm=draw(st.sampled_from(["euclidean", "l1", "squared", "none"])),
         epsilon=draw(st.sampled_from([0.0, 0.3, 1.0])),
-        affinity=draw(st.sampled_from(["clipped", "signed"])),
+        affinity=draw(st.sampled_from(["clipped", "signed", "raw"])),
+        ties=draw(st.sampled_from(["random", "random", "index"])),
     )
     noise = draw(st.sampled_from([Noise("zero"), NOISE]))
     return experiment(problem, method, T=draw(st.integers(1, 5)), seed=draw(st.integers(0, 100)), noise=noise)
@@ -283,13 +286,15 @@ def test_exploration_is_as_frequent_as_it_should_be() -> None:
     assert count.mean() == pytest.approx(expected, abs=5 * count.std() / math.sqrt(300))
     assert not trial.deterministic
     assert experiment(build(n=9, groups=3), FedFomo(9, 0.1, downloads=8)).deterministic
-    assert experiment(build(n=9, groups=3), FedFomo(9, 0.1, downloads=2, epsilon=0.0)).deterministic
+    greedy = FedFomo(9, 0.1, downloads=2, epsilon=0.0)
+    assert not experiment(build(n=9, groups=3), greedy).deterministic
+    assert experiment(build(n=9, groups=3), replace(greedy, ties="index")).deterministic
 
 
 def test_random_choice_is_uniform_and_greedy_choice_takes_the_largest() -> None:
     affinity = np.tile(np.array([[1.0, 0.2, 0.9, 0.0, 0.9]]), (4000, 5, 1))
     everyone, who = np.ones((4000, 5), dtype=bool), np.zeros((4000, 1), dtype=np.int64)
-    greedy = choose(Streams(0), np.arange(4000), 1, who, everyone, affinity, 3, 0.0)
+    greedy = choose(Streams(0), np.arange(4000), 1, who, everyone, affinity, 3, 0.0, "index")
     assert (greedy.clients[:, 0] == [0, 2, 4, 1]).all(), "ties go to the smaller number"
     chance = choose(Streams(0), np.arange(4000), 1, who, everyone, affinity, 2, 1.0)
     counts = np.bincount(chance.clients[:, 0, 1:].ravel(), minlength=5)
@@ -302,9 +307,61 @@ def test_random_choice_is_uniform_and_greedy_choice_takes_the_largest() -> None:
     assert (few.origin[:, 0] == [1, 2, 0, 0]).all(), "where all are taken nothing is explored"
 
 
+def test_ties_are_broken_by_their_own_stream() -> None:
+    """Uniformly among the equal, the larger first; what is explored does not depend on it, and equal tables do not
+    meet where there is no tie or everything is taken."""
+    affinity = np.tile(np.array([[1.0, 0.2, 0.9, 0.2, 0.2]]), (6000, 5, 1))
+    everyone, who = np.ones((6000, 5), dtype=bool), np.zeros((6000, 1), dtype=np.int64)
+    got = choose(Streams(0), np.arange(6000), 1, who, everyone, affinity, 2, 0.0).clients[:, 0]
+    assert (got[:, :2] == [0, 2]).all()
+    counts = np.bincount(got[:, 2], minlength=5)
+    assert counts[[0, 2]].tolist() == [0, 0]
+    assert np.abs(counts[[1, 3, 4]] - 2000).max() < 5 * math.sqrt(6000 * 2 / 9)
+    rules: tuple[Any, ...] = ("random", "index")
+    by_chance = [choose(Streams(0), np.arange(50), 1, who[:50], everyone[:50], affinity[:50], 2, 0.5, x) for x in rules]
+    assert np.array_equal(by_chance[0].origin, by_chance[1].origin)
+    apart = np.tile(np.array([[1.0, 0.1, 0.4, 0.3, 0.2]]), (50, 5, 1))
+    for table, slots in ((apart, 2), (affinity[:50], 4)):
+        same = [choose(Streams(0), np.arange(50), 1, who[:50], everyone[:50], table, slots, 0.5, x) for x in rules]
+        assert np.array_equal(same[0].clients, same[1].clients)
+
+
+@pytest.mark.parametrize(
+    ("ties", "low", "strangers"), [("index", (0.75, 0.9), (0.3, 0.5)), ("random", (0.15, 0.25), (0, 0))]
+)
+def test_low_client_numbers_are_not_favoured(
+    ties: Any, low: tuple[float, float], strangers: tuple[float, float]
+) -> None:
+    """20 clients in 4 contiguous clusters, M = 4, a common start: the share of downloads from clients 0 to 3 (a fifth
+    is fair), and of clients that never weigh a model of their own cluster."""
+    group = np.repeat(np.arange(4), 5)
+    centre = 4.0 * np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])[group]
+    one = np.tile(np.eye(2), (20, 1, 1))
+    problem = QuadraticTargets(A=one, b=centre, H=one, c=centre)
+    begin = State(torch.zeros(0, dtype=torch.float64), torch.zeros(20, 2, dtype=torch.float64))
+    method = FedFomo(20, 0.2, 2, downloads=4, ties=ties)
+    got = run(FedFomoExperiment(problem, method, begin, 20, seed=3), 8, level="proof")
+    asked = got["origin"].values >= 2
+    share = asked[..., :4].sum() / asked.sum()
+    kin = (group[:, None] == group) & ~np.eye(20, dtype=bool)
+    never = 1 - (asked.any(1) & kin).any(-1).mean()
+    assert low[0] <= share <= low[1]
+    assert strangers[0] <= never <= strangers[1]
+
+
+def test_the_sum_of_the_layers_norms_and_raw_affinities() -> None:
+    models, gains = np.array([[3.0, 4.0, 2.0], [1.0, 0.0, -1.0]]), np.array([1.0, -0.5])
+    found = mixed(models, gains, norm="layers", layers=(2, 1), affinity="raw")
+    np.testing.assert_allclose(found.cost[0].numpy(), [5 + 2, 1 + 1], rtol=1e-15)
+    raw = increments(FedFomo(1, 1.0, norm="layers", layers=(2, 1), affinity="raw"), found)
+    np.testing.assert_allclose(raw[0].numpy(), [1 / 7, -0.25], rtol=1e-15)
+    whole = mixed(models, gains, norm="layers", layers=(3,))
+    assert torch.equal(whole.weight, mixed(models, gains).weight), "one layer: the Euclidean norm"
+
+
 def test_choices_lock_in_once_exploration_has_ended() -> None:
     """Clipped affinities only grow: with ε = 0 and M = 1 client 1 downloads client 0 for ever."""
-    trial = experiment(build(n=6), FedFomo(6, 0.2, downloads=1, epsilon=0.0), T=12)
+    trial = experiment(build(n=6), FedFomo(6, 0.2, downloads=1, epsilon=0.0, ties="index"), T=12)
     origin = blocks(trial, (0,))["origin"][0, 1:]
     chosen = (origin == 2).argmax(-1)
     assert (chosen == chosen[0]).all()
@@ -436,8 +493,21 @@ BAD: list[tuple[Any, str]] = [
     (lambda: FedFomo(1, 0.0), "algorithm.gamma must be a finite number > 0; got 0.0"),
     (lambda: FedFomo(1, 0.1, 0), "algorithm.tau must be an integer >= 1; got 0"),
     (lambda: FedFomo(1, 0.1, downloads=-1), "fedfomo.downloads must be an integer >= 0; got -1"),
-    (lambda: FedFomo(1, 0.1, norm="l2"), "fedfomo.norm must be one of euclidean, l1, squared, none; got 'l2'"),  # pyright: ignore
+    (lambda: FedFomo(1, 0.1, norm="l2"), "fedfomo.norm must be one of euclidean, l1, squared, layers, none; got 'l2'"),  # pyright: ignore
     (lambda: FedFomo(1, 0.1, epsilon=1.5), "fedfomo.epsilon must be at most 1; got 1.5"),
+    (lambda: FedFomo(1, 0.1, ties="first"), "fedfomo.ties must be one of random, index; got 'first'"),  # pyright: ignore
+    (
+        lambda: FedFomo(1, 0.1, norm="layers"),
+        "fedfomo.layers must be given with norm 'layers', and with no other; got None with norm 'layers'",
+    ),
+    (
+        lambda: FedFomo(1, 0.1, layers=(1, 2)),
+        "fedfomo.layers must be given with norm 'layers', and with no other; got [1, 2] with norm 'euclidean'",
+    ),
+    (
+        lambda: FedFomo(1, 0.1, norm="layers", layers=(1, 2)).check(build(n=2)),
+        "fedfomo.layers must add up to d_u + d_v = 2, the size of a model; got [1, 2]",
+    ),
     (lambda: FedFomo(1, 0.1, margin=1.0, norm="l1"), "fedfomo.margin must be 0 unless norm is 'euclidean'; got 1"),
     (lambda: Privacy(0.0, 1.0), "privacy.clip must be a finite number > 0; got 0.0"),
     (lambda: Privacy(1.0, 1.0, 1.0), "privacy.delta must be less than 1; got 1.0"),

@@ -35,14 +35,16 @@ def build(request: Request) -> FedFomoExperiment:
 def _settings(
     *,
     downloads: Size = 4,
-    norm: Literal["euclidean", "l1", "squared", "none"] = "euclidean",
+    norm: Literal["euclidean", "l1", "squared", "layers", "none"] = "euclidean",
     epsilon: Fraction = 0.3,
     decay: NotNegative = 0.05,
-    affinity: Literal["clipped", "signed"] = "clipped",
+    affinity: Literal["clipped", "signed", "raw"] = "clipped",
     rejected: Literal["base", "trained"] = "base",
     margin: NotNegative = 0.0,
     targets: list[int] | None = None,
     value_bits: Count = 32,
+    ties: Literal["random", "index"] = "random",
+    layers: list[Count] | None = None,
 ) -> dict[str, Any]:
     """The table [fedfomo]; see ``fedconv.fedfomo.method.FedFomo``."""
     return {
@@ -55,6 +57,8 @@ def _settings(
         "margin": margin,
         "targets": None if targets is None else tuple(targets),
         "value_bits": value_bits,
+        "ties": ties,
+        "layers": None if layers is None else tuple(layers),
     }
 
 

@@ -62,9 +62,11 @@ class FedFomoExperiment:
 
     @property
     def deterministic(self) -> bool:
-        """True where every replicate gives the same numbers: no noise, everybody takes part, nothing to explore."""
+        """True where every replicate gives the same numbers: no noise, everybody takes part, and where clients download
+        some of the models, nothing is explored and no tie broken at random."""
         method, n = self.algorithm, self.problem.n
-        explores = method.epsilon > method.decay and method.fetched(n) < n - 1 and method.fetched(n) > 0
+        chance = method.epsilon > method.decay or method.ties == "random"
+        explores = chance and 0 < method.fetched(n) < n - 1
         return self.noise.silent and method.m == n and method.privacy is None and not explores
 
     @cached_property

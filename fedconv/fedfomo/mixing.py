@@ -37,7 +37,7 @@ def mix(method: FedFomo, base: Tensor, models: Tensor, valid: Tensor, loss_base:
     all of them; ``valid (..., k, C)``: which are candidates at all."""
     step = torch.where(valid[..., None], models - base[..., None, :], 0.0)
     squares = step.square().sum(-1)
-    cost = costs(method.norm, step, squares)
+    cost = costs(method, step, squares)
     gain = loss_base[..., None] - loss_models
     size = torch.maximum(base.square().sum(-1)[..., None], models.square().sum(-1))
     fine = valid & (squares > SAME**2 * size) & torch.isfinite(gain) & torch.isfinite(cost) & (cost > 0)
@@ -56,8 +56,13 @@ def mix(method: FedFomo, base: Tensor, models: Tensor, valid: Tensor, loss_base:
     return Mixed(step, squares, cost, gain, score, weight, total, after)
 
 
-def costs(norm: str, step: Tensor, squares: Tensor) -> Tensor:
+def costs(method: FedFomo, step: Tensor, squares: Tensor) -> Tensor:
     """c_n: what a candidate's gain is divided by."""
+    norm = method.norm
+    if norm == "layers":
+        assert method.layers is not None
+        parts = [torch.linalg.vector_norm(x, dim=-1) for x in step.split(list(method.layers), dim=-1)]
+        return torch.stack(parts).sum(0)
     if norm == "euclidean":
         return squares.sqrt()
     if norm == "l1":
@@ -69,5 +74,7 @@ def increments(method: FedFomo, mixed: Mixed) -> Tensor:
     """What the affinities of the candidates grow by, ``(..., k, C)``."""
     if method.affinity == "clipped":
         return mixed.weight
+    if method.affinity == "raw":
+        return mixed.score
     total = mixed.score.sum(-1, keepdim=True).abs()
     return torch.where(total > 0, mixed.score / torch.where(total > 0, total, 1.0), 0.0)

@@ -23,10 +23,12 @@ from problems.xoshiro import uniform
 @dataclass(frozen=True)
 class Draws:
     """What chance decides in one replicate: ``cohorts (T, m)``; coins and picks of every slot, two numbers each
-    ``(T, m, M, 2)``; what is added to gradients ``(T, m, τ, d)``; noise of losses ``(T, m, 2 + M)``."""
+    ``(T, m, M, 2)``; ``lots`` for ties ``(T, m, M)``; what is added to gradients ``(T, m, τ, d)``; noise of losses
+    ``(T, m, 2 + M)``."""
 
     cohorts: np.ndarray
     slots: np.ndarray
+    lots: np.ndarray
     steps: np.ndarray
     losses: np.ndarray
 
@@ -39,12 +41,16 @@ def draw(experiment: FedFomoExperiment, replicate: int) -> Draws:
     scale_u, scale_v = experiment.noise.scales(d_u, d_v)
     law, parameter = experiment.noise.code()
     cohorts = np.empty((T, m), dtype=np.int64)
+    lots = np.empty((T, m, M))
     slots, steps, losses = np.empty((T, m, M, 2)), np.zeros((T, m, tau, d_u + d_v)), np.zeros((T, m, 2 + M))
     for t in range(T):
         cohorts[t] = streams.cohorts(only, t, n, m)[0, :m]
         state = streams.states(Cause.EXPLORE, only, t)[0]
         for place in np.ndindex(m, M, 2):
             slots[(t, *place)] = uniform(state)
+        state = streams.states(Cause.TIES, only, t)[0]
+        for place in np.ndindex(m, M):
+            lots[(t, *place)] = uniform(state)
         if method.privacy is not None:
             assert isinstance(problem, SampleTargets)
             state = streams.states(Cause.PRIVACY, only, t)[0]
@@ -61,7 +67,7 @@ def draw(experiment: FedFomoExperiment, replicate: int) -> Draws:
             steps[t, c, j, x] = scale_u * standard(law, parameter, state_u)
         for c, j, x in np.ndindex(m, tau, d_v):
             steps[t, c, j, d_u + x] = scale_v * standard(law, parameter, state_v)
-    return Draws(cohorts, slots, steps, losses)
+    return Draws(cohorts, slots, lots, steps, losses)
 
 
 class Model:
@@ -104,23 +110,34 @@ class Model:
 
 
 def pick(
-    i: int, uploaded: list[int], affinity: np.ndarray, slots: np.ndarray, rate: float
+    i: int, uploaded: list[int], affinity: np.ndarray, slots: np.ndarray, rate: float, lots: np.ndarray | None
 ) -> tuple[list[int], list[int]]:
-    """Whose models client i downloads, and whether chance chose them."""
+    """Whose models client i downloads, and those explored; without lots ties go to the smaller number."""
     left = [j for j in uploaded if j != i]
     everything = len(left) <= len(slots)
     chosen, explored = [], []
-    for coin, place in slots:
+    for k, (coin, place) in enumerate(slots):
         if not left:
             break
         if coin < rate and not everything:
             j = left[min(int(place * len(left)), len(left) - 1)]
             explored.append(j)
         else:
-            j = min(left, key=lambda k: (-affinity[i, k], k))
+            most = max(affinity[i, j] for j in left)
+            equal = [j for j in left if affinity[i, j] == most]
+            j = equal[0 if lots is None or everything else min(int(lots[k] * len(equal)), len(equal) - 1)]
         left.remove(j)
         chosen.append(j)
     return chosen, explored
+
+
+def distance(method: FedFomo, d: np.ndarray) -> float:
+    """c_n of a step d_n."""
+    if method.norm == "layers":
+        cuts = np.cumsum(method.layers or ())[:-1]
+        return sum(math.sqrt(float(part @ part)) for part in np.split(d, cuts))
+    size = float(d @ d)
+    return {"euclidean": math.sqrt(size), "l1": float(np.abs(d).sum()), "squared": size, "none": 1.0}[method.norm]
 
 
 def weigh(method: FedFomo, steps: list[np.ndarray], gains: list[float]) -> tuple[list[float], list[float], float]:
@@ -131,7 +148,7 @@ def weigh(method: FedFomo, steps: list[np.ndarray], gains: list[float]) -> tuple
         if size == 0 or not math.isfinite(gain):
             scores.append(0.0)
             continue
-        cost = {"euclidean": size, "l1": float(np.abs(d).sum()), "squared": size**2, "none": 1.0}[method.norm]
+        cost = distance(method, d)
         scores.append(gain / cost - method.margin * size / 2)
     total = sum(a for a in scores if a > 0)
     weights = [max(a, 0.0) / total if total > 0 else 0.0 for a in scores]
@@ -168,7 +185,8 @@ def simulate(experiment: FedFomoExperiment, draws: Draws) -> dict[str, np.ndarra
         for c, i in enumerate(draws.cohorts[t]):
             after = before[i].copy()
             if int(i) in ready:
-                others, explored = pick(int(i), ready, old, draws.slots[t, c], method.rate(t))
+                others, explored = pick(int(i), ready, old, draws.slots[t, c], method.rate(t),
+                                        draws.lots[t, c] if method.ties == "random" else None)  # fmt: skip
                 who = [int(i), *others]
                 zero = model.told(i, before[i], draws.losses[t, c, 0])
                 steps = [had[j] - before[i] for j in who]
@@ -189,7 +207,7 @@ def simulate(experiment: FedFomoExperiment, draws: Draws) -> dict[str, np.ndarra
                     pairs["score"][t, i, j], pairs["distance"][t, i, j] = scores[k], np.linalg.norm(steps[k])
                     pairs["origin"][t, i, j] = 1 if j == i else 3 if j in explored else 2
                     signed_share = scores[k] / signed if signed > 0 else 0.0
-                    P[i, j] += weights[k] if method.affinity == "clipped" else signed_share
+                    P[i, j] += {"clipped": weights[k], "signed": signed_share, "raw": scores[k]}[method.affinity]
                 mean = after - before[i]
                 rounds["promised"][t, i] = sum(w * g for w, g in zip(weights, gains, strict=True))
                 rounds["decrease"][t, i] = model.loss(i, before[i]) - model.loss(i, after)
@@ -216,12 +234,6 @@ def simulate(experiment: FedFomoExperiment, draws: Draws) -> dict[str, np.ndarra
 
 def _shares(method: FedFomo, steps: list[np.ndarray], gains: list[float]) -> list[float]:
     """2/(1 + √κ_r) for every candidate, 0 where Δ_r ≤ 0."""
-    costs = {
-        "euclidean": lambda d: math.sqrt(float(d @ d)),
-        "l1": lambda d: float(np.abs(d).sum()),
-        "squared": lambda d: float(d @ d),
-        "none": lambda d: 1.0,
-    }
-    cost = [costs[method.norm](d) for d in steps]
+    cost = [distance(method, d) for d in steps]
     inverse = sum(1 / c for c, g in zip(cost, gains, strict=True) if g > 0)
     return [2 / (1 + math.sqrt(c * inverse)) if g > 0 else 0.0 for c, g in zip(cost, gains, strict=True)]

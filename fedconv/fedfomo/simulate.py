@@ -47,7 +47,8 @@ def simulate_block(
         cohort = torch.from_numpy(order).to(device)
         theta = _rows(base, cohort)
         ready = torch.from_numpy(np.take_along_axis(uploaded, order, axis=1)).to(device)
-        picked = choose(streams, replicates, t, order, uploaded, affinity.cpu().numpy(), slots, method.rate(t))
+        picked = choose(streams, replicates, t, order, uploaded, affinity.cpu().numpy(), slots, method.rate(t),
+                        method.ties)  # fmt: skip
         chosen = torch.from_numpy(picked.clients).to(device)
         valid, safe = chosen >= 0, chosen.clamp(min=0)
         models = _rows(trained, safe.reshape(R, -1)).reshape(R, m, -1, judge.d)

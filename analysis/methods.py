@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from analysis.theorems.statement import Statement, StatementInputs
 from problems.errors import InputError
+from problems.validation import listed, suggest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,5 +49,7 @@ def statement(key: str) -> Statement:
     name, _, mutant = key.partition(":")
     found = statements()
     if name not in found:
-        raise InputError(f"there is no theorem {name!r}; known: {', '.join(found)}")
+        raise InputError(
+            f"there is no theorem {name[:60]!r}; known: {listed(found)}; {suggest(name, found)}".rstrip("; ")
+        )
     return found[name].mutate(found[name].mutant(mutant)) if mutant else found[name]

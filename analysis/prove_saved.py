@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fedconv.run import Experiment
 
 FORMAT = 1
+MOST_COPIES = 1_000_000
 _SAME = 1e-9
 """Relative difference up to which a replayed side is the saved one (another machine rounds differently)."""
 
@@ -96,33 +97,40 @@ def replay(data: Mapping[str, Any], experiment: Experiment, where: str) -> Repla
         parameters = {k: float(x) for k, x in data["parameters"].items()}
         chosen.check_parameters(parameters, inputs.values)
         copies, error = int(data["copies"]), float(data["error"])
-        then = {k: data["found"][k] for k in ("lhs", "rhs", "status")}
+        found = data["found"]
+        then = {"lhs": float(found["lhs"]), "rhs": float(found["rhs"]), "status": str(found["status"])}
+        fits = 1 <= copies <= MOST_COPIES and 0 < error < 0.5
     except InputError as refused:
         raise InputError(f"{where}: {refused}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as broken:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as broken:
         raise InputError(f"{where}: is not a state that `fedconv prove` saved: {broken!r}") from None
+    if not fits:
+        raise InputError(f"{where}: copies must be 1 to {MOST_COPIES} and error in (0, 0.5); got {copies} and {error}")
     setup = Setup(chosen, inputs, parameters, use, copies, error)
     with single_torch_thread():
-        (found,) = copies_of(experiment, [visited], copies, setup.L, every_outcome(experiment))
-        return Replayed(one, visited, chosen.key, then, check_lemma(experiment, setup, one, visited, found))
+        (drawn,) = copies_of(experiment, [visited], copies, setup.L, every_outcome(experiment))
+        return Replayed(one, visited, chosen.key, then, check_lemma(experiment, setup, one, visited, drawn))
 
 
 def algorithm_of(data: Mapping[str, Any], where: str) -> Algorithm:
     """The algorithm of a saved state; InputError where there is none."""
     need(data, where, "algorithm", "file")
     table = dict(data["algorithm"]) if isinstance(data["algorithm"], Mapping) else {}
-    name = table.pop("name", None)
+    name = str(table.pop("name", None))
     if name not in ALGORITHMS:
         raise InputError(f"{where}: algorithm.name must be one of {', '.join(ALGORITHMS)}; got {name!r}")
     try:
         return ALGORITHMS[name](**table)
-    except (TypeError, InputError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise InputError(f"{where}: algorithm: {error}") from None
 
 
 def need(data: Mapping[str, Any], where: str, *keys: str) -> None:
     """Raise InputError where a key of a saved state is missing."""
     missing = [k for k in keys if k not in data]
+    for k in ("found", "parameters", "state", "file"):
+        if k in keys and not missing and not isinstance(data[k], Mapping):
+            raise InputError(f"{where}: is not a state that `fedconv prove` saved: {k} is no table")
     if missing:
         raise InputError(f"{where}: is not a state that `fedconv prove` saved: {missing[0]} is missing")
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -266,11 +267,13 @@ def _side_by_side(one: Callable[[np.ndarray], Block], blocks: list[np.ndarray], 
     The standard library's pool and not joblib's: on Ctrl-C it waits for the blocks under way, where joblib's daemon
     threads are still inside torch when the process ends, which aborts it.
     """
-    pool = ThreadPoolExecutor(workers)
-    waiting = deque(pool.submit(one, block) for block in blocks)
+    pool = ThreadPoolExecutor(min(workers, len(blocks)))
+    left = iter(blocks)
+    waiting = deque(pool.submit(one, block) for block in islice(left, 2 * workers))
     try:
         while waiting:
             yield waiting.popleft().result()
+            waiting.extend(pool.submit(one, block) for block in islice(left, 1))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

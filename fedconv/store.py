@@ -92,6 +92,10 @@ def _replaced(target: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(temporary, target)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say which file
+            error.filename = str(target)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,9 @@ import torch
 from torch import Tensor
 
 from problems.errors import InputError
+
+LARGEST_UNPACKED = 2 << 30
+"""Bytes (2 GiB) of a client's file once it is unpacked."""
 
 Client = tuple[Tensor, Tensor]
 """X ``(rows, ...)`` float64 and y ``(rows,)`` integers, or numbers for regression."""
@@ -228,6 +232,10 @@ def _labelled(X: Tensor, y: Tensor) -> None:
 
 def _load(file: Path) -> Client:
     try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(about.file_size for about in archive.infolist())
+        if size > LARGEST_UNPACKED:
+            raise InputError(f"{file.name} must unpack to at most {LARGEST_UNPACKED} bytes; it would to {size}")
         with file.open("rb") as handle, np.load(handle, allow_pickle=False) as held:
             missing = [name for name in ("X", "y") if name not in held.files]
             if missing:

@@ -23,6 +23,7 @@ import numba
 
 _config: Any = importlib.import_module("numba.core.config")
 _UNCOUNTED: dict[str, Any] = {"_nrt": False}  # compile without reference counting
+_SAID = "FEDCONV_KERNELS_NOT_KEPT"  # set once it is said; processes that are started inherit it
 _KEPT = 4  # cache folders kept side by side: as many versions of the sources as are in use at a time
 
 
@@ -39,6 +40,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     def decorate(function: Callable[..., Any]) -> Any:
         folder = cache_folder(Path(function.__code__.co_filename).resolve().parent)
         if folder is None:
+            _say_that_nothing_is_kept()
             return numba.njit(**_UNCOUNTED, **options)(function)
         before = _config.CACHE_DIR
         _config.CACHE_DIR = str(folder)
@@ -68,6 +70,17 @@ def cache_folder(package: Path) -> Path | None:
         return None
     _prune(family)
     return folder
+
+
+def _say_that_nothing_is_kept() -> None:
+    """One sentence, in this process and those that it starts together."""
+    if os.environ.get(_SAID) != "1":
+        os.environ[_SAID] = "1"
+        print(
+            f"no folder for compiled kernels can be written ({_base()}): every start compiles them again, which takes"
+            " up to a minute; set NUMBA_CACHE_DIR to a folder that can be written",
+            file=sys.stderr,
+        )
 
 
 def _base() -> Path:

@@ -81,6 +81,12 @@ def suggest(name: str, known: typing.Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? " if near else ""
 
 
+def listed(names: typing.Iterable[str]) -> str:
+    """At most ten names, and how many more there are."""
+    known = list(names)
+    return ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
+
+
 def describe(annotation: Any) -> str:
     """An annotation in words: ``an integer >= 1``, ``one of 'a', 'b'``."""
     if annotation in _WORDS:

@@ -48,6 +48,17 @@ def number(x: float, digits: int = 4) -> str:
     return f"{x:.{digits}g}"
 
 
+def chosen_workers(wanted: int | None) -> int:
+    """``--workers``, else all cores; a note where more are asked for than there are cores."""
+    have = cores()
+    if wanted is not None and wanted > have:
+        note(
+            f"--workers {wanted} is more than the {have} cores here: that is not faster, and each process takes"
+            " hundreds of megabytes"
+        )
+    return wanted or have
+
+
 def cores() -> int:
     """Cores that this process may use."""
     from joblib import cpu_count

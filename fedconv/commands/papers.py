@@ -19,7 +19,7 @@ from analysis.claim_saved import claim_data, plain
 from analysis.latex_table import document
 from analysis.report_claims import GROUPS, standing, write_claims
 from fedconv.commands import Interrupted, version
-from fedconv.commands.console import cores, note, number, progress, stdout
+from fedconv.commands.console import chosen_workers, note, number, progress, stdout
 from fedconv.commands.papers_cluster import on_cluster, on_processes
 from fedconv.commands.papers_pictures import drawn
 from fedconv.commands.papers_saved import claims_code, read_runs, save_claim, save_run, saved_claims
@@ -60,7 +60,7 @@ def check_papers(
         return 0
     if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out must be a folder to write; {out} is a file")
-    side_by_side = workers or cores()
+    side_by_side = chosen_workers(workers)
     spread = None if scheduler is None and cluster is None else Spread(side_by_side, scheduler)
     budget = budget_of(size, 1 if spread else side_by_side)
     outcomes = gather(claims, budget, out, spread)

@@ -14,6 +14,7 @@ from analysis import claim_saved
 from analysis.claim import Budget, Claim, Outcome
 from analysis.claim_saved import outcome_data, read_outcome, read_results, results_data
 from fedconv.commands.console import note
+from fedconv.files import checksum
 from fedconv.netcdf import load, save
 from fedconv.sources import code_version
 from paper_checks.on_runs import runs_of
@@ -27,6 +28,7 @@ CLAIMS, RUNS = "claims", "runs"
 KEPT = (runs_of, digits)
 """Functions whose units are saved."""
 
+CHECKSUM = "checksum"
 MARK = "made_by"
 """The attribute of a study's data that says what made them."""
 
@@ -54,23 +56,28 @@ def run_path(out: Path, unit: Unit) -> Path:
 
 def save_claim(outcome: Outcome, budget: Budget, out: Path) -> None:
     """Write a claim's file."""
-    _write(claim_path(out, outcome.claim), outcome_data(outcome, budget, claims_code()))
+    _write(claim_path(out, outcome.claim), outcome_data(outcome, budget, claims_code()), outcome.claim.key)
 
 
 def saved_claims(claims: Sequence[Claim], budget: Budget, out: Path) -> dict[str, Outcome]:
     """What the same code saved before at the same size; a file that is not whole is ignored with a note."""
-    found = {}
+    found: dict[str, Outcome] = {}
+    others = 0
     for claim in claims:
         path = claim_path(out, claim)
         if not path.exists():
             continue
         try:
-            outcome = read_outcome(path.read_text(encoding="utf-8"), claim, budget, claims_code())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            outcome = read_outcome(_read(path, claim.key), claim, budget, claims_code())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             note(f"{path} is not whole and is ignored: {claim.key} is checked again")
             continue
         if outcome is not None:
             found[claim.key] = outcome
+        else:
+            others += 1
+    if others:
+        note(f"{others} claims in {out} were found by other code, or at another size or error: they are checked again")
     return found
 
 
@@ -79,7 +86,11 @@ def save_run(unit: Unit, budget: Budget, out: Path | None) -> None:
     if out is None or unit.function not in KEPT:
         return
     if unit.function is runs_of:
-        _write(run_path(out, unit), results_data(compute(unit, budget), budget, unit_code(unit)))
+        _write(
+            run_path(out, unit),
+            results_data(compute(unit, budget), budget, unit_code(unit)),
+            str(run_path(out, unit).stem),
+        )
         return
     (data,) = compute(unit, budget)
     save(data.assign_attrs({MARK: _study_mark(unit, budget)}), run_path(out, unit))
@@ -93,18 +104,21 @@ def read_runs(units: Sequence[Unit], budget: Budget, out: Path) -> None:
             continue
         try:
             if unit.function is runs_of:
-                found = read_results(path.read_text(encoding="utf-8"), budget, unit_code(unit))
+                found = read_results(_read(path, path.stem), budget, unit_code(unit))
             else:
                 found = _read_study(path, _study_mark(unit, budget))
-        except (InputError, ValueError, KeyError, TypeError, AttributeError):
+        except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             note(f"{path} is not whole and is ignored: {unit} is run again")
             continue
         if found is not None:
             remember(unit, budget, found)
+        else:
+            note(f"{path} was made by other code or at another size: {unit} is run again")
 
 
 def _study_mark(unit: Unit, budget: Budget) -> str:
-    return f"{unit_code(unit)} {budget.size}"
+    """What made the data of a study, and which study it is."""
+    return f"{unit_code(unit)} {budget.size} {run_path(Path(), unit).stem}"
 
 
 def _read_study(path: Path, mark: str) -> Found | None:
@@ -112,8 +126,23 @@ def _read_study(path: Path, mark: str) -> Found | None:
     return (data,) if data.attrs.pop(MARK) == mark else None
 
 
-def _write(path: Path, data: dict[str, Any]) -> None:
-    """A JSON file, whole or not at all."""
+def _read(path: Path, identity: str) -> str:
+    """A file that :func:`_write` wrote. Raises ValueError where it is not what was written, or of another identity."""
+    text = path.read_text(encoding="utf-8")
+    data = json.loads(text)
+    known = data.pop(CHECKSUM, None)
+    if known != _checksum(data, identity):
+        raise ValueError("by its checksum this is not what was written")
+    return text
+
+
+def _checksum(data: dict[str, Any], identity: str) -> str:
+    return checksum(identity.encode(), json.dumps(data, sort_keys=True).encode())
+
+
+def _write(path: Path, data: dict[str, Any], identity: str) -> None:
+    """A JSON file, whole or not at all, with a checksum over its content and what it is about."""
+    data = data | {CHECKSUM: _checksum(json.loads(json.dumps(data, allow_nan=False)), identity)}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
     try:

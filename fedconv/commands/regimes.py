@@ -18,8 +18,9 @@ from analysis.predictors import cells_of, guarantees, predictions
 from analysis.regime_presets import PRESETS, Lookup, completed, preset
 from analysis.regimes import ALGORITHMS, FEWEST, NONE, Comparison, Score, compare, scores, summary
 from fedconv.commands import version
-from fedconv.commands.console import cores, note, stdout
+from fedconv.commands.console import chosen_workers, note, stdout
 from fedconv.commands.sweep import sweep_mapping, sweep_of
+from fedconv.files import cut
 from fedconv.sweep.grid import grid_from, read_sweep_file
 from fedconv.sweep.processes import let_go, started
 from fedconv.sweep.store import is_sweep
@@ -53,6 +54,8 @@ def regimes_file(
     for option, given in (("--quick", quick), ("--preset", name is not None)):
         if given and source is not None:
             raise InputError(f"{option} is for maps with a name and must be left out with FILE; got both")
+    if name is not None and name not in PRESETS:
+        raise InputError(f"--preset must be one of {', '.join(PRESETS)}; got {cut(name)!r}")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out must be a folder to write; {out} is a file")
     mapping: dict[str, Any] = {}
@@ -74,8 +77,8 @@ def regimes_file(
     plane(axes)
     if grid.replicates < FEWEST:
         raise InputError(f"{where}: run.replicates: must be at least {FEWEST} for a map; got {grid.replicates}")
-    workers = workers or cores()
-    with nullcontext() if made or store.exists() else started(run_batch, workers):
+    workers = chosen_workers(workers)
+    with nullcontext() if made or store.exists() else started(run_batch, min(workers, grid.count)):
         cells = cells_of(grid, where)
         best = guarantees(cells)
     status = 0

@@ -12,7 +12,7 @@ from analysis.methods import methods, statement, statements
 from analysis.theorems import THEOREMS, theorem
 from analysis.verify import bounds, resolve_step
 from fedconv.commands import Interrupted
-from fedconv.commands.console import cores, note, progress
+from fedconv.commands.console import chosen_workers, note, progress
 from fedconv.config import AlgorithmSpec, Settings, load_settings
 from fedconv.made import made_by, words
 from fedconv.resume import clear_finished, run_to_store, same_run, versions_of
@@ -50,12 +50,13 @@ def run_file(
     stores = [out if len(chosen) == 1 else suffixed(out, spec.name) for spec in chosen]
     jobs = [(experiment_of(settings, spec, str(file)), store) for spec, store in zip(chosen, stores, strict=True)]
     finished = {store: not restart and is_finished(store, experiment, settings) for experiment, store in jobs}
+    side_by_side = chosen_workers(workers)
     for experiment, store in jobs:
         if finished[store]:
             clear_finished(store)
             note(f"{store} is finished already: nothing to do")
         else:
-            _run_one(experiment, store, settings, workers or cores(), restart, allow_other_code)
+            _run_one(experiment, store, settings, side_by_side, restart, allow_other_code)
     return 0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from analysis.theorems import THEOREMS, theorem
 from analysis.verify import bounds, resolve_step
 from fedconv.commands import Interrupted
-from fedconv.commands.console import cores, note, progress
+from fedconv.commands.console import chosen_workers, note, progress
 from fedconv.sweep.grid import Grid, check_cells, grid_from, read_sweep_file
 from fedconv.sweep.runner import Known, resolved, run_pending
 from fedconv.sweep.store import load_sweep, opened
@@ -42,7 +42,7 @@ def sweep_file(
         read_sweep_file(file),
         str(file),
         out,
-        workers=workers or cores(),
+        workers=chosen_workers(workers),
         scheduler=scheduler,
         cluster=cluster,
         retry_failed=retry_failed,

@@ -25,11 +25,13 @@ from analysis.verify import fitting, judge, known, planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
 from fedconv.config import Settings, dump_toml, load_settings, settings_from
+from fedconv.files import cut
 from fedconv.methods import METHODS
 from fedconv.schema import MOST_REPLICATES, suggestion
 from fedconv.store import is_store, load
 from fedconv.trace import read
 from problems.errors import InputError
+from problems.validation import listed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -254,8 +256,8 @@ def _weakened(
 def _known(where: str, key: str) -> None:
     found = known()
     if key not in found:
-        hint = suggestion(key, tuple(found))
-        raise InputError(f"{where}: must be one of {', '.join(found)}; got {key!r}" + (f"; {hint}" if hint else ""))
+        hint = f"; {said}" if (said := suggestion(key, tuple(found))) else ""
+        raise InputError(f"{where}: must be one of {listed(found)}; got {cut(key)!r}{hint}")
 
 
 def _check_parameters(settings: Settings, where: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from fedconv.sweep.processes import without_interrupts
 from fedconv.sweep.work import Batch, Outcome, run_batch
 from problems.errors import InputError
 
@@ -49,7 +50,8 @@ def on_cluster(todo: Iterator[Batch], pace: Pace, workers: int, scheduler: str |
 
 def connected(distributed: Any, workers: int, scheduler: str | None) -> Any:
     if scheduler is None:  # a client that starts its cluster also ends it
-        return distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        with without_interrupts():
+            return distributed.Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     try:
         return distributed.Client(scheduler, timeout=PATIENCE)
     except (OSError, ValueError) as error:

@@ -70,23 +70,35 @@ def _submitted(
     parent = os.getpid()
     for sentence in _NEEDLESS:
         warnings.filterwarnings("ignore", sentence, UserWarning)
-    with _without_interrupts():
+    with without_interrupts():
         ended: Any = Parallel(**options)(delayed(_watched)(parent, function, call) for call in calls)
     return ended
 
 
 @contextmanager
-def _without_interrupts() -> Iterator[None]:
+def without_interrupts() -> Iterator[None]:
     """Processes that start here never hear Ctrl-C, which a terminal sends to all of them and which a process that is
     still importing answers with a traceback: this process hears it, afterwards, and ends them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    _start_trackers()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_trackers() -> None:
+    """The resource trackers of the standard library and of joblib run before the mask is set: the first process that
+    needs one starts it, and then takes Ctrl-C off the mask that the workers are to inherit."""
+    from multiprocessing import resource_tracker
+
+    from joblib.externals.loky.backend import resource_tracker as of_joblib
+
+    resource_tracker.ensure_running()
+    of_joblib.ensure_running()
 
 
 def _collected(ended: Generator[Result]) -> Generator[Result]:

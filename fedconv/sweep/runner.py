@@ -70,7 +70,7 @@ def resolved(
             steps[(*cell, a, e)] = eta
             if progress is not None:
                 progress()
-    with closing(side_by_side(resolve, (call for _, call in wanted), workers)) as found:
+    with closing(side_by_side(resolve, (call for _, call in wanted), max(1, min(workers, len(wanted))))) as found:
         for (place, _), eta in zip(wanted, found, strict=True):
             steps[place] = eta
             if progress is not None:
@@ -95,6 +95,7 @@ def run_pending(
     pending = sweep.table.pending()
     if not pending:
         return
+    workers = min(workers, len(pending))
     pace = Pace(workers, len(pending))
     todo = batches(sweep, pending, pace)
     if scheduler is not None or cluster is not None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.inputs import Inputs
+from analysis.inputs import OBJECTIVE, Inputs
+from analysis.refuted import refuted
 from analysis.theorems import Theorem
 from analysis.theorems.statement import StatementInputs
 from analysis.verdict import Limits, Verdict, decide, limits
@@ -87,6 +88,7 @@ class Check:
 
     def add(self, trace: xr.Dataset) -> None:
         """Take in further replicates."""
+        self.unmet = list(dict.fromkeys([*self.unmet, *refuted(trace, self.inputs)]))
         self.lhs.append(self.theorem.lhs(trace, self.values, self.inputs.blocks))
         with np.errstate(all="ignore"):
             rounds = np.zeros(trace.sizes["round"])
@@ -133,7 +135,7 @@ class Check:
             low = found.low if kind == "upper" or nonnegative else -math.inf
             found = Limits(low, math.inf, f"{found.method}; no upper limit: {why}")
         inputs = self.inputs.values
-        floor = 2 * 1e-13 * self.inputs.scale / (inputs["eta"] * inputs["T"])
+        floor = self._floor(float(samples.mean()))
         shifted = Limits(found.low + offset, found.high + offset, found.method)
         if math.isfinite(offset):
             status, reason = decide(found, bound, floor + 1e-9 * abs(offset), kind)
@@ -175,6 +177,24 @@ class Check:
             return float(self.values["rhs"]), 0.0
         values = self.theorem.evaluate(self.inputs.values | {"delta": 0.0}, self.parameters)
         return float(values["rhs"]), self.theorem.slope(values)
+
+    def _floor(self, measured: float) -> float:
+        """What rounding may make of a true claim: rhs(ΔF₀ + ε) − rhs(ΔF₀) for the rounding ε of ΔF₀, and, of gradients
+        each wrong by e, (w/L)(2‖g‖e + 4e²) on the left; w‖g‖²/L is at most the left side."""
+        silent = {"delta": 0.0} if self.a_posteriori else {}
+        gap = self.inputs.values["gap0"]
+        sides = [
+            float(self.theorem.evaluate(self.inputs.values | silent | {"gap0": x}, self.parameters)["rhs"])
+            for x in (gap, gap + OBJECTIVE * self.inputs.scale)
+        ]
+        total = abs(sides[1] - sides[0]) if all(map(math.isfinite, sides)) else 0.0
+        for there, e, weight, L in zip(
+            self.inputs.blocks, self.inputs.slopes, ("weight_u", "weight_v"), ("L_u", "L_v"), strict=True
+        ):
+            share = abs(float(self.values[weight])) / float(self.values[L]) if there else 0.0
+            left = measured if math.isfinite(measured) else 0.0
+            total += 2 * e * math.sqrt(share * max(left, 0.0)) + 4 * share * e**2
+        return total
 
     def curve(self) -> Curve:
         """Both sides for every horizon up to T, for drawing (means over replicates)."""

@@ -130,7 +130,8 @@ def _verdict(data: Mapping[str, Any]) -> Verdict:
 def _inputs_data(inputs: Inputs | StatementInputs) -> dict[str, Any]:
     flags = plain(inputs.flags) if isinstance(inputs, StatementInputs) else None
     return {"values": plain(inputs.values), "blocks": list(inputs.blocks), "grade": inputs.grade,
-            "scale": plain(inputs.scale), "notes": list(inputs.notes), "flags": flags}  # fmt: skip
+            "scale": plain(inputs.scale), "notes": list(inputs.notes), "flags": flags,
+            "slopes": plain(list(getattr(inputs, "slopes", (0.0, 0.0))))}  # fmt: skip
 
 
 def _inputs(data: Mapping[str, Any]) -> Inputs | StatementInputs:
@@ -138,5 +139,6 @@ def _inputs(data: Mapping[str, Any]) -> Inputs | StatementInputs:
     blocks = (bool(data["blocks"][0]), bool(data["blocks"][1]))
     notes, scale = tuple(data["notes"]), float(data["scale"])
     if data["flags"] is None:
-        return Inputs(values, blocks, data["grade"], scale, notes)
+        slopes = (float(data["slopes"][0]), float(data["slopes"][1]))
+        return Inputs(values, blocks, data["grade"], scale, notes, slopes)
     return StatementInputs(values, dict(data["flags"]), data["grade"], notes, blocks, scale)

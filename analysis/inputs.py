@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fedconv.trace import read
+from fedconv.trace import magnitudes, read
 from problems.base import Constants, Grade
 from problems.errors import InputError
 
@@ -17,11 +17,22 @@ if TYPE_CHECKING:
     from fedconv.run import Experiment
 
 
+OBJECTIVE = 1e-13
+"""Rounding of a value of F, as a share of the terms that it is a sum of."""
+
+GRADIENT = 1e-14
+"""Rounding of a gradient, as a share of the terms that it is a sum of."""
+
+STEP = 1e-15
+"""Rounding of an iterate in a step, as a share of its size."""
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Values of ``analysis.theorems.base.INPUTS`` by name; which blocks exist and move; how the constants are known.
 
-    ``scale``: |F(u⁰,V⁰)| + |F★|, for the rounding floor of ΔF₀.
+    ``scale``: the size of the terms that F(u⁰,V⁰) is a sum of, + |F★|, for the rounding of ΔF₀; ``slopes``: the same of
+    ∇_uF and ∇_vF, with what a step's rounding is worth; ``constants``: the problem's own, which runs may refute.
     """
 
     values: dict[str, float]
@@ -29,6 +40,8 @@ class Inputs:
     grade: Grade
     scale: float
     notes: tuple[str, ...] = ()
+    slopes: tuple[float, float] = (0.0, 0.0)
+    constants: Constants | None = field(default=None, compare=False, repr=False)
 
     def with_diversity(self, mean_diversity: float) -> Inputs:
         """The a posteriori form: δ² replaced by a mean diversity of the visited points, ρ by 0."""
@@ -45,6 +58,7 @@ def of_experiment(experiment: Experiment) -> Inputs:
         {"n": problem.n, "d_u": problem.d_u, "d_v": problem.d_v},
         experiment.T,
         float(problem.objective(experiment.start.u.to(problem.device), experiment.start.v.to(problem.device))),
+        magnitudes(experiment),
     )
 
 
@@ -57,6 +71,7 @@ def of_trace(trace: xr.Dataset) -> Inputs:
         read(trace, "shape"),
         int(trace.attrs["T"]),
         float(trace["F"].values[0, 0]),
+        read(trace, "magnitudes") if "magnitudes" in trace.attrs else None,
     )
 
 
@@ -67,8 +82,9 @@ def theorem_inputs(
     shape: Mapping[str, int],
     T: int,
     F_start: float,
+    sizes: Mapping[str, float] | None = None,
 ) -> Inputs:
-    """The theorems' inputs from plain data.
+    """The theorems' inputs from plain data; ``sizes``: ``fedconv.trace.magnitudes`` where they are known.
 
     η: the theorems take γ_u = η/(L_u τ_u) and γ_v = η/(L_v τ_v) with one η. Where the two step sizes imply different
     η, the larger is taken and the other block's L is raised to match: a larger Lipschitz constant is valid too.
@@ -98,7 +114,9 @@ def theorem_inputs(
     if shared and personal:
         chi = max(constants.L_uv.value, constants.L_vu.value) / math.sqrt(L["u"] * L["v"])
     gap = F_start - constants.F_star.value
-    scale = abs(F_start) + abs(constants.F_star.value)
+    sizes = sizes or {"F": abs(F_start), "grad_u": 0.0, "grad_v": 0.0, "u": 0.0, "v": 0.0}
+    scale = max(abs(F_start), sizes["F"]) + abs(constants.F_star.value)
+    slopes = {b: _slope(sizes, b, algorithm[f"gamma_{b}"]) if present[b] else 0.0 for b in "uv"}
     if gap < -1e-9 * max(scale, 1.0):
         raise InputError(
             f"F(u⁰, V⁰) = {F_start:.9g} lies below F_star = {constants.F_star.value:.9g}: F_star is wrong, or the start"
@@ -111,4 +129,11 @@ def theorem_inputs(
         "delta": constants.delta.value if shared else 0.0, "rho": constants.rho.value if shared else 0.0,
         "gap0": max(gap, 0.0),
     }  # fmt: skip
-    return Inputs(values, (shared, personal), constants.grade, scale, tuple(notes))
+    return Inputs(
+        values, (shared, personal), constants.grade, scale, tuple(notes), (slopes["u"], slopes["v"]), constants
+    )
+
+
+def _slope(sizes: Mapping[str, float], b: str, gamma: float) -> float:
+    """The rounding of a gradient: of the terms that it is a sum of, and of x − γg, as if the gradient were wrong."""
+    return GRADIENT * sizes[f"grad_{b}"] + STEP * sizes[b] / gamma

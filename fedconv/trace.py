@@ -109,10 +109,20 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
         "algorithm": json.dumps(experiment.algorithm.to_dict()),
         "noise": json.dumps(experiment.noise.to_dict()),
         "bounded_gradients": int(problem.bounded_gradients),
+        "magnitudes": json.dumps(magnitudes(experiment)),
         "T": experiment.T,
         "seed": experiment.seed,
         "versions": made_by_text(),
     }
+
+
+def magnitudes(experiment: Experiment) -> dict[str, float]:
+    """``Problem.magnitudes`` at the start, and the norms of u^0 and (mean over clients) of v_i^0."""
+    start, problem = experiment.start, experiment.problem
+    u, v = start.u.to(problem.device), start.v.to(problem.device)
+    F, grad_u, grad_v = problem.magnitudes(u, v)
+    norms = float(u.norm()), float(v.norm(dim=-1).mean())
+    return {"F": F, "grad_u": grad_u, "grad_v": grad_v, "u": norms[0], "v": norms[1]}
 
 
 def read(trace: xr.Dataset, key: str) -> dict[str, Any]:

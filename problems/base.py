@@ -112,6 +112,7 @@ SHORTCUTS: dict[str, Any] = {
     "nonnegative": False,
     "own_targets": False,
     "population_value": None,
+    "magnitudes": lambda self, u, v: Problem.magnitudes(self, u, v),
 }
 """What a subclass of a finished problem does not inherit, and what it has in place of it."""
 
@@ -211,6 +212,31 @@ class Problem(ABC):
         """F(u, V) for u ``(..., d_u)`` and V ``(..., n, d_v)``: ``(...)``."""
         spread = u[..., None, :].expand(*u.shape[:-1], self.n, self.d_u)
         return self.value(spread, v, self.everyone()).mean(-1)
+
+    def magnitudes(self, u: Tensor, v: Tensor) -> tuple[float, float, float]:
+        """Sizes of the terms that F, ∇_uF and ∇_vF are sums of at u ``(d_u,)``, V ``(n, d_v)``: rounding is a share of
+        these, not of the sums, which may cancel.
+
+        By default from the smoothness, for losses whose formulas bend over lengths of order 1 (as cos and exp do):
+        |F| + ‖g‖‖x‖ + L(1 + ‖x‖²) and ‖g‖ + ‖g(0)‖ + L(1 + ‖x‖), means over clients. A family whose terms are known, or
+        far smaller, says so in its own method.
+        """
+        clients, c = self.everyone(), self.constants
+        each = u.expand(self.n, self.d_u)
+        value, at = self.value(each, v, clients), (self.grad_u(each, v, clients), self.grad_v(each, v, clients))
+        zero = (torch.zeros_like(each), torch.zeros_like(v))
+        far = (self.grad_u(*zero, clients), self.grad_v(*zero, clients))
+        finite = {k: x if math.isfinite(x := getattr(c, k).value) else 0.0 for k in ("L_u", "L_v", "L_uv", "L_vu")}
+        size = float(torch.linalg.vector_norm(u)), float(torch.linalg.vector_norm(v, dim=-1).mean()) if self.n else 0.0
+        g = [float(torch.linalg.vector_norm(x, dim=-1).mean()) for x in at]
+        g_0 = [float(torch.linalg.vector_norm(x, dim=-1).mean()) for x in far]
+        L = finite["L_u"], finite["L_v"]
+        F = float(value.abs().mean()) + sum(g[b] * size[b] + L[b] * (1 + size[b] ** 2) for b in (0, 1))
+        return (
+            F,
+            g[0] + g_0[0] + L[0] * (1 + size[0]) + finite["L_uv"] * size[1],
+            g[1] + g_0[1] + L[1] * (1 + size[1]) + finite["L_vu"] * size[0],
+        )
 
     def shape(self) -> str:
         return f"n={self.n}, d_u={self.d_u}, d_v={self.d_v}"

@@ -79,6 +79,15 @@ class Quadratic(Problem):
     def grad_v(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
         return _apply(self.C[clients].mT, u) + _apply(self.B[clients], v) - self.b[clients]
 
+    def magnitudes(self, u: Tensor, v: Tensor) -> tuple[float, float, float]:
+        """Means over clients of ½|u|ᵀ|A||u| + |u|ᵀ|C||v| + ½|v|ᵀ|B||v| + |a|ᵀ|u| + |b|ᵀ|v|, and of its slopes."""
+        u, v = u.abs().expand(self.n, self.d_u), v.abs()
+        A, B, C, a, b = (x.abs() for x in (self.A, self.B, self.C, self.a, self.b))
+        in_u, in_v, across = _apply(A, u), _apply(B, v), _apply(C, v)
+        F = (u * (0.5 * in_u + across + a)).sum(-1) + (v * (0.5 * in_v + b)).sum(-1)
+        parts = in_u + across + a, _apply(C.mT, u) + in_v + b
+        return (float(F.mean()), *(float(torch.linalg.vector_norm(x, dim=-1).mean()) for x in parts))
+
     def kernel(self) -> Kernel:
         from problems.kernels import QUADRATIC, pack
 

@@ -12,6 +12,7 @@ from analysis.check import Check, Result
 from analysis.exact import exact_trace
 from analysis.inputs import Inputs, of_experiment, of_trace
 from analysis.methods import methods, statements
+from analysis.refuted import refuted_slopes
 from analysis.statement_verify import FIRST_LOOK, fitting_statements, judge_statements, method_of, verify_statements
 from analysis.tails import withheld
 from analysis.theorems import THEOREMS, Theorem
@@ -68,6 +69,9 @@ def verify(
         _prepare(t, experiment, inputs, parameters, a_posteriori, error / checks, looks, engine, exact)
         for t in theorems
     ]
+    wrong = refuted_slopes(experiment, inputs) if open_checks else []
+    for check in open_checks:
+        check.unmet += wrong
     done, want = 0, first
     while True:
         trace = exact

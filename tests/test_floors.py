@@ -132,6 +132,38 @@ def test_true_constants_are_never_refuted(table):
             assert "refutes" not in result.verdict.reason
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize(("wrong", "words"), [(("L_u", "L_uv"), "refute L_u = "), (("L_v", "L_vu"), "refute L_v = ")])
+def test_gradients_along_the_path_refute_lipschitz_constants(exact, wrong, words):
+    """On exact routes too; the step sizes are those of the true constants, and estimated ones are not refuted."""
+    table = dict(FAMILIES[3] if exact else FAMILIES[0])
+    plain = moved(table)
+    known = plain.problem.constants
+    for grade in ("exact", "estimated"):
+        small = {k: Constant(getattr(known, k).value / 20, grade) for k in wrong}
+        plain.problem.__dict__["constants"] = replace(known, **small)
+        assert (exact_trace(plain) is not None) == exact
+        verdict = verify(plain, [FA], max_replicates=4)[0].verdict
+        assert (words in verdict.reason) == (grade == "exact")
+        if grade == "exact":
+            assert verdict.status == "premises_unmet"
+            assert any("changes by" in x and "rounds " in x for x in verdict.premises)
+
+
+def test_an_attained_lipschitz_constant_is_not_refuted_and_one_just_below_is():
+    """A single Hessian L on u: the change of the gradient is L‖Δu‖ on every path, but for rounding."""
+    from analysis.refuted import refuted_slopes
+
+    table = {"family": "quadratic_arrays", "A": [[[2.0]]], "B": [[]], "C": [[[]]], "a": [[0.3]], "b": [[]]}
+    for away in (1.0, 1e-6, 1e-12, 0.0):
+        problem = build_problem(table)
+        start = State(torch.full((1,), 0.15 + away, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64))
+        experiment = Experiment(problem, FedAlt(1, 0.1, 0.0, tau_u=1, tau_v=0), Noise("zero"), start, 50)
+        assert refuted_slopes(experiment, of_experiment(experiment)) == []
+        problem.__dict__["constants"] = replace(problem.constants, L_u=Constant(2.0 - 1e-6, "exact"))
+        assert bool(refuted_slopes(experiment, of_experiment(experiment))) == (away >= 1e-6)
+
+
 def test_a_round_that_is_not_finite_refutes_nothing():
     from analysis.refuted import refuted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ import torch
 from analysis import inputs as module
 from analysis.exact import exact_trace
 from analysis.inputs import of_experiment, of_trace
-from analysis.theorems import FA, FS
-from analysis.verify import fitting, judge, verify
+from analysis.theorems import FA, FS, Theorem
+from analysis.verify import bounds, judge, verify
 from fedconv.algorithms import FedAlt, FedSim, State
 from fedconv.run import Experiment, run
-from problems.base import Constant
+from problems.base import Constant, Grade
 from problems.noise import Noise
 from problems.registry import build_problem
 
@@ -28,9 +29,18 @@ FAMILIES = (
 )
 
 
-def near(table, cls, away, eta=0.5, T=10, tau=1, seed=0, far=0.0):
+def bounds_of(cls) -> list[Theorem]:
+    return bounds("fedalt" if cls is FedAlt else "fedsim")
+
+
+def assume(problem: Any, **constants: Constant) -> None:
+    """Let a problem state these constants in place of its own."""
+    problem.__dict__["constants"] = replace(problem.constants, **constants)
+
+
+def near(table, cls, away, eta=0.5, T=10, tau=1, seed=0):
     """A run from the minimiser moved by ``away`` in a random direction, everybody taking part, no noise."""
-    problem = build_problem(table)
+    problem: Any = build_problem(table)
     u, v = problem.minimiser()
     rng = torch.Generator().manual_seed(seed)
     start = State(*(x + away * torch.randn(x.shape, generator=rng, dtype=torch.float64) for x in (u, v)))
@@ -43,7 +53,7 @@ def near(table, cls, away, eta=0.5, T=10, tau=1, seed=0, far=0.0):
 def test_no_true_theorem_is_violated_at_or_near_the_optimum(table, cls):
     for k, away in enumerate((0.0, 1e-16, 1e-13, 1e-9, 1e-7)):
         for eta, T in ((0.5, 3), (0.1, 50), (1e-3, 10)):
-            for result in verify(near(table, cls, away, eta, T, tau=1 + k % 2, seed=k), fitting(cls.__name__.lower())):
+            for result in verify(near(table, cls, away, eta, T, tau=1 + k % 2, seed=k), bounds_of(cls)):
                 assert result.verdict.status != "violated", (away, eta, result.theorem, result.verdict.reason)
 
 
@@ -92,8 +102,7 @@ def test_a_recorded_run_carries_the_sizes_of_its_terms():
 def moved(table, noise=0.3, T=20, m=2, **constants):
     """A run far from the optimum on a problem whose constants are what is given."""
     problem = build_problem(table)
-    known = problem.constants
-    problem.__dict__["constants"] = replace(known, **{k: Constant(x, "exact") for k, x in constants.items()})
+    assume(problem, **{k: Constant(x, "exact") for k, x in constants.items()})
     start = State(
         torch.ones(problem.d_u, dtype=torch.float64), torch.zeros(problem.n, problem.d_v, dtype=torch.float64)
     )
@@ -109,6 +118,7 @@ def test_a_run_below_F_star_or_beyond_delta_refutes_the_constant(exact):
     plain = moved(table)
     F = run(plain, 4)["F"].values
     star = float(F[0, 0]) - 1e-3 * abs(float(F[0, 0]))
+    cases: list[tuple[dict[str, Any], str]]
     cases = [({"F_star": star}, "refutes F_star ="), ({"delta": 1e-3, "rho": 0.0}, "refutes δ = 0.001 with ρ = 0")]
     for constants, words in cases:
         experiment = moved(table, **constants)
@@ -118,8 +128,7 @@ def test_a_run_below_F_star_or_beyond_delta_refutes_the_constant(exact):
             assert words in result.verdict.reason
             assert "round " in result.verdict.reason
     estimated = moved(table, delta=1e-3, rho=0.0)
-    problem = estimated.problem
-    problem.__dict__["constants"] = replace(problem.constants, delta=Constant(1e-3, "estimated"))
+    assume(estimated.problem, delta=Constant(1e-3, "estimated"))
     assert "refutes" not in verify(estimated, [FA], max_replicates=4)[0].verdict.reason
 
 
@@ -128,7 +137,7 @@ def test_true_constants_are_never_refuted(table):
     """Attained ones included: the diversity of equal Hessians is δ² at every point, and F★ is met at the minimiser."""
     runs = [near(table, FedAlt, 0.0), near(table, FedAlt, 1e-9)]
     for experiment in runs + ([moved(table, m=1)] if table["d_v"] else []):
-        for result in verify(experiment, fitting("fedalt"), max_replicates=4):
+        for result in verify(experiment, bounds_of(FedAlt), max_replicates=4):
             assert "refutes" not in result.verdict.reason
 
 
@@ -139,9 +148,10 @@ def test_gradients_along_the_path_refute_lipschitz_constants(exact, wrong, words
     table = dict(FAMILIES[3] if exact else FAMILIES[0])
     plain = moved(table)
     known = plain.problem.constants
-    for grade in ("exact", "estimated"):
+    grades: tuple[Grade, ...] = ("exact", "estimated")
+    for grade in grades:
         small = {k: Constant(getattr(known, k).value / 20, grade) for k in wrong}
-        plain.problem.__dict__["constants"] = replace(known, **small)
+        assume(plain.problem, **small)
         assert (exact_trace(plain) is not None) == exact
         verdict = verify(plain, [FA], max_replicates=4)[0].verdict
         assert (words in verdict.reason) == (grade == "exact")
@@ -160,7 +170,7 @@ def test_an_attained_lipschitz_constant_is_not_refuted_and_one_just_below_is():
         start = State(torch.full((1,), 0.15 + away, dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64))
         experiment = Experiment(problem, FedAlt(1, 0.1, 0.0, tau_u=1, tau_v=0), Noise("zero"), start, 50)
         assert refuted_slopes(experiment, of_experiment(experiment)) == []
-        problem.__dict__["constants"] = replace(problem.constants, L_u=Constant(2.0 - 1e-6, "exact"))
+        assume(problem, L_u=Constant(2.0 - 1e-6, "exact"))
         assert bool(refuted_slopes(experiment, of_experiment(experiment))) == (away >= 1e-6)
 
 

@@ -85,8 +85,9 @@ class Quadratic(Problem):
         A, B, C, a, b = (x.abs() for x in (self.A, self.B, self.C, self.a, self.b))
         in_u, in_v, across = _apply(A, u), _apply(B, v), _apply(C, v)
         F = (u * (0.5 * in_u + across + a)).sum(-1) + (v * (0.5 * in_v + b)).sum(-1)
-        parts = in_u + across + a, _apply(C.mT, u) + in_v + b
-        return (float(F.mean()), *(float(torch.linalg.vector_norm(x, dim=-1).mean()) for x in parts))
+        in_each = in_u + across + a, _apply(C.mT, u) + in_v + b
+        grad_u, grad_v = (float(torch.linalg.vector_norm(x, dim=-1).mean()) for x in in_each)
+        return float(F.mean()), grad_u, grad_v
 
     def kernel(self) -> Kernel:
         from problems.kernels import QUADRATIC, pack

@@ -69,6 +69,7 @@ def five(diversity_sq: Any) -> sp.Expr:
 
 
 _GIVEN = (n, m, N, T, gamma, L, sigma, rho, descent, spread_sq, beta, inv_beta, c, inv_c, c_s, inv_c_s)
+_NAMES = tuple(map(str, _GIVEN))
 
 
 @cache
@@ -103,11 +104,12 @@ def best_parameters(values: Mapping[str, float], diversity_sq: float, slope: flo
 
     known = {k: values[k] for k in ("n", "m", "N", "T", "gamma", "L", "sigma")}
     known |= {"rho": slope, "descent": values["gap"], "spread_sq": diversity_sq}
+    compiled = _compiled(noise == 0)
 
     def bound(logs: np.ndarray) -> float:
         numbers = known | filled(np.clip(logs, -40.0, 40.0))
         with np.errstate(all="ignore"):
-            right, left_over = _compiled(noise == 0)(*(numbers[str(s)] for s in _GIVEN))
+            right, left_over = compiled(*[numbers[name] for name in _NAMES])
         if left_over > 0 and np.isfinite(right):
             return float(right)
         return 1e100 * (1.0 - float(left_over)) if np.isfinite(left_over) else 1e300

@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
-DOCS   := $(VENV)/.docs
 SEED   ?= 0
 
 .DEFAULT_GOAL := help
@@ -15,7 +14,7 @@ help:            ## list the targets
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fedconv needs Python 3.11 or newer; got " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev,cluster,explorer,data]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev,cluster,explorer,data,pep,docs]'
 	touch $(STAMP)
 
 report: $(STAMP) ## every claim of the papers at its quick size, with an HTML report in report/
@@ -35,15 +34,11 @@ bench: $(STAMP)  ## benchmarks: ratios against vectorised NumPy in one run
 soundness-long: $(STAMP) ## false verdicts, searched for against exact expectations; SEED=1 draws others
 	PYTHONPATH=tests $(BIN)/python -m soundness search --workers 2 --seed $(SEED)
 
-$(DOCS): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
-	touch $(DOCS)
-
-docs: $(DOCS)    ## the documentation, in docs/_build/html
+docs: $(STAMP)   ## the documentation, in docs/_build/html
 	$(BIN)/python docs/_ext/gallery_page.py docs/_gallery
 	$(BIN)/python -m sphinx -E -W --keep-going --quiet -d docs/_build/doctrees docs docs/_build/html
 
-gallery: $(DOCS) ## the figures of the documentation, also those that take minutes; `make docs` shows them
+gallery: $(STAMP) ## the figures of the documentation, also those that take minutes; `make docs` shows them
 	$(BIN)/python docs/_ext/gallery_page.py docs/_gallery --long
 
 clean:           ## remove everything that the other targets made

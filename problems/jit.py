@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from platformdirs import user_cache_path
 
 _config: Any = importlib.import_module("numba.core.config")
 _UNCOUNTED: dict[str, Any] = {"_nrt": False}  # compile without reference counting
@@ -84,13 +85,7 @@ def _say_that_nothing_is_kept() -> None:
 
 
 def _base() -> Path:
-    if _config.CACHE_DIR:
-        return Path(_config.CACHE_DIR)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(_config.CACHE_DIR) if _config.CACHE_DIR else user_cache_path()
 
 
 def _digest(packages: list[Path]) -> str:

@@ -154,6 +154,7 @@ def test_a_claim_about_a_weakened_theorem_is_violated(monkeypatch: pytest.Monkey
     assert "exceeds the bound" in printed
 
 
+@pytest.mark.long
 def test_a_theorem_refuted_on_runs_violates_its_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     """The suite's own part, with a false formula in the theorem's place: K = 0 where local steps drift."""
     from analysis import verify as module
@@ -232,6 +233,7 @@ def test_a_lemma_that_is_false_violates_its_claim(monkeypatch: pytest.MonkeyPatc
 # ---- alone and together --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_claim_has_the_same_numbers_alone_and_among_others() -> None:
     keys = ("zhang2021/theorem-4iii", "pillutla2022/lemma-L2-both")
     others = ("zhang2021/theorem-1", "pillutla2022/lemma-L5", *keys)

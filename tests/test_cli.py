@@ -318,6 +318,7 @@ def test_narrow_terminals_fold_and_never_cut(tmp_path: Path, width: int) -> None
         assert f"{results[0].verdict.measured:.4g}" in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_greek_letters_gets_question_marks(tmp_path: Path, encoding: str) -> None:
     store = tmp_path / "runs.zarr"

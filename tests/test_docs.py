@@ -41,6 +41,7 @@ def named(path: Path) -> str:
     return path.relative_to(DOCS).as_posix()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_the_examples_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) -> None:
     for _, outcomes in examples.run_page(page.read_text(encoding="utf-8"), tmp_path):
@@ -51,7 +52,7 @@ def test_the_examples_of_a_page_print_what_it_shows(page: Path, tmp_path: Path) 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=named)
 def test_the_cells_of_a_notebook_run(notebook: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if "IPython" in notebook.read_text(encoding="utf-8"):
-        pytest.importorskip("IPython")  # comes with the extra docs
+        pytest.importorskip("IPython")  # of the extra docs
     with examples.inside(tmp_path):
         exec(compile(examples.cells(notebook), named(notebook), "exec"), {"__name__": "notebook"})
     assert capsys.readouterr().out

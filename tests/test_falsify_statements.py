@@ -43,6 +43,7 @@ def true(key: str) -> Target:
 # ---- the search ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("key", "mutant"), ALL)
 def test_every_mutant_is_broken_and_the_file_shows_it(key, mutant):
     found = falsify_statement(STATEMENTS[key], mutant=mutant, limit=LIMIT)

@@ -63,6 +63,20 @@ def test_without_a_writable_folder_nothing_is_cached(checkout: Path, tmp_path: P
         assert 400 < positive < 600
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
+def test_compiled_code_goes_to_the_users_cache_unless_numba_is_told_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jit._config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert jit._base() == tmp_path
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert jit._base() == tmp_path / ".cache"
+    monkeypatch.setattr(jit._config, "CACHE_DIR", str(tmp_path / "told"))
+    assert jit._base() == tmp_path / "told"
+
+
 def test_old_versions_are_removed(tmp_path: Path) -> None:
     for age in range(7):
         folder = tmp_path / f"version{age}"

@@ -68,6 +68,7 @@ def noises(draw: st.DrawFn, problem: Problem) -> Noise:
     return Noise(law, sigma_u, sigma_v, dof=draw(number(2.5, 9)), spike_probability=0.1, dependence=dependence)
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large])
 @given(st.data())
 @pytest.mark.parametrize("name", ["fedalt", "fedsim"])

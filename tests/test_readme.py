@@ -66,6 +66,7 @@ def test_the_example_is_the_hand_written_file() -> None:
     assert block("toml") == (ROOT / "tests" / "data" / "hand_written.toml").read_text()
 
 
+@pytest.mark.long
 def test_the_python_example_runs(folder: Path) -> None:
     printed = python(folder, "-c", block("python"))
     assert printed.startswith("FA holds 0.428\nFA* holds")
@@ -73,11 +74,13 @@ def test_the_python_example_runs(folder: Path) -> None:
     assert "S_{1} =" in printed
 
 
+@pytest.mark.long
 def test_the_example_on_a_problem_of_ones_own_runs(folder: Path) -> None:
     printed = python(folder, "-c", block("python", 1))
     assert [line.split()[1] for line in printed.splitlines()] == ["holds"] * 4
 
 
+@pytest.mark.long
 def test_the_sparse_example_is_accepted(folder: Path) -> None:
     (folder / "sparse.toml").write_text(block("toml", 2))
     assert "15 verdicts: 15 holds" in python(folder, "-m", "fedconv", "verify", "sparse.toml")

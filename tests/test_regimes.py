@@ -422,6 +422,7 @@ def test_gallery_maps_are_the_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [("W2", True), ("W2", False), ("steps", True)]
 
 
+@pytest.mark.long
 def test_a_computed_map_is_the_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The gallery's numbers are those of `fedconv regimes` on the same file."""
     monkeypatch.setattr("figures.regime_data.preset", lambda name, quick: completed(_mapping(), "small", None))
@@ -444,6 +445,7 @@ def test_plane_takes_numbers_and_few_rows() -> None:
         plane([("x", [1, 2]), ("y", [1, 2]), ("z", list(range(7)))])
 
 
+@pytest.mark.long
 def test_command_writes_map_numbers_and_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file, out = tmp_path / "small.toml", tmp_path / "out"
     file.write_text(FILE + '"noise.dependence" = ["independent", "full"]\n')

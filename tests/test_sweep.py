@@ -165,6 +165,7 @@ def test_a_problem_without_a_smoothness_constant_is_refused() -> None:
 # ---- the numbers -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["eager", "fused"])
 @pytest.mark.parametrize("name", ["fedalt", "fedsim", "fedavg", "local"])
 def test_the_level_of_sweeps_changes_nothing_but_the_effort(engine: str, name: str) -> None:
@@ -355,6 +356,7 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
                 child.wait()
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_and_run_again_is_bit_for_bit_uninterrupted(
     started: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
@@ -510,6 +512,7 @@ def test_failed_jobs_keep_their_error_and_are_retried_on_request_only(
     assert numbers(store) == numbers(whole)
 
 
+@pytest.mark.long
 def test_a_dead_worker_is_named_and_the_sweep_continues(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -646,6 +649,7 @@ def in_a_process(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.long
 def test_two_dask_workers_give_the_same_numbers(whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     store = tmp_path / "dask"
@@ -655,6 +659,7 @@ def test_two_dask_workers_give_the_same_numbers(whole: Path, tmp_path: Path) -> 
     assert numbers(store) == numbers(whole)
 
 
+@pytest.mark.long
 def test_a_running_scheduler_is_used_and_a_silent_one_refused(whole: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     code = """

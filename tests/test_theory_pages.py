@@ -81,7 +81,7 @@ def test_the_weakened_versions_named_in_the_text_exist() -> None:
 
 
 def extension(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    pytest.importorskip("sphinx")  # comes with the extra docs
+    pytest.importorskip("sphinx")  # of the extra docs
     monkeypatch.syspath_prepend(str(DOCS / "_ext"))
     return importlib.import_module(name)
 

@@ -231,6 +231,7 @@ def test_there_are_enough_settings() -> None:
         assert {s.n for s in ours} == {1, 2}
 
 
+@pytest.mark.long
 def test_no_worst_case_exceeds_its_bound(results: dict[str, Tightness]) -> None:
     for name, result in results.items():
         assert result.tightness <= 1 + 1e-7, name  # gradient descent at η = 1 is exactly 1

@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SEED   ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help report test check bench soundness-long docs gallery clean
+.PHONY: help report test robustness check bench soundness-long docs gallery clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ report: $(STAMP) ## every claim of the papers at its quick size, with an HTML re
 
 test: $(STAMP)   ## all tests
 	$(BIN)/python -m pytest -n 2
+
+robustness: $(STAMP) ## kills, damaged stores, mutated files, full disks: a table of tried and failed (half an hour)
+	$(BIN)/python tests/robustness/harness.py
 
 check: $(STAMP)  ## formatting, lint and types
 	$(BIN)/ruff format --check .

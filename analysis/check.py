@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analysis.inputs import OBJECTIVE, Inputs
+from analysis.intervals import replicates_to_refute
 from analysis.refuted import refuted
+from analysis.tails import Randomness
 from analysis.theorems import Theorem
 from analysis.theorems.statement import StatementInputs
-from analysis.verdict import Limits, Verdict, decide, limits
+from analysis.verdict import Limits, Span, Verdict, decide, limits
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,11 +59,41 @@ class Result:
         }
 
 
+ROOM = 1e-9
+"""Share by which bounds of what is sampled are widened, for rounding."""
+
+
+def outside(samples: np.ndarray, span: Span | None) -> list[str]:
+    """A sentence where a sample lies outside an interval that no sample can leave."""
+    if span is None or not len(seen := samples[np.isfinite(samples)]):
+        return []
+    excess = max(span[0] - seen.min(), seen.max() - span[1])
+    if excess <= 0:
+        return []
+    return [
+        f"a sample lies outside [{span[0]:.6g}, {span[1]:.6g}], by {excess:.3g}: gradients exceed their stated bounds"
+    ]
+
+
+def in_reach(verdict: Verdict, offset: float, span: Span | None, most: int) -> bool:
+    """Whether at most ``most`` replicates are likely to turn what is approximate into a proved verdict: about as many
+    samples as one bet needs, and a quarter more. ``span``: of the samples, the sides of the verdict less ``offset``."""
+    if span is None:
+        return False
+    low, high = span
+    mean, bound = verdict.measured - offset, verdict.bound - offset
+    if verdict.status == "holds":
+        needed = replicates_to_refute(mean, bound, high, verdict.error)
+    else:
+        needed = replicates_to_refute(-mean, -bound, -low, verdict.error)
+    return 1.25 * needed <= most and verdict.replicates < most
+
+
 @dataclass
 class Check:
     """One theorem on one experiment, fed with traces until decided.
 
-    ``tails`` says, for a number of replicates, why they give no upper limit (``analysis.tails.withheld``), or None.
+    ``randomness``: what is random in the run, for the limits (None: nothing is known of it).
     """
 
     theorem: Theorem
@@ -71,7 +103,7 @@ class Check:
     deterministic: bool
     error: float
     looks: int
-    tails: Callable[[int], str | None] = lambda replicates: None
+    randomness: Randomness | None = None
     exact: bool = False
     unmet: list[str] = field(default_factory=list)
     lhs: list[np.ndarray] = field(default_factory=list)
@@ -124,30 +156,30 @@ class Check:
         weights = [w for w, there in zip(("weight_u", "weight_v"), self.inputs.blocks, strict=True) if there]
         nonnegative = not self.a_posteriori and all(float(self.values[w]) >= 0 for w in weights)
         known = self.deterministic or self.exact
+        span = self._span(slope)
+        unmet = [*self.unmet, *([] if known else outside(adjusted, span))]
         if whole.all():
-            mirror = kind == "lower" and not nonnegative  # then what can show it is the upper limit of the negative
-            signed = -adjusted if mirror else adjusted
-            found = limits(signed, self.error, self.looks, deterministic=known, nonnegative=nonnegative)
-            found = found.mirrored() if mirror else found
+            why = None if self.randomness is None else self.randomness.withheld(len(lhs), self.error / self.looks)
+            found = limits(
+                adjusted, self.error, self.looks, deterministic=known, nonnegative=nonnegative,
+                span=None if unmet else span, withheld=why,
+            )  # fmt: skip
         else:
             found = Limits(-math.inf if kind == "lower" else math.inf, math.inf, "divergence")
-        if not known and (why := self.tails(len(lhs))) is not None:
-            low = found.low if kind == "upper" or nonnegative else -math.inf
-            found = Limits(low, math.inf, f"{found.method}; no upper limit: {why}")
         inputs = self.inputs.values
         floor = self._floor(float(samples.mean()))
-        shifted = Limits(found.low + offset, found.high + offset, found.method)
         if math.isfinite(offset):
-            status, reason = decide(found, bound, floor + 1e-9 * abs(offset), kind)
+            decision = decide(found, bound, floor + 1e-9 * abs(offset), kind)
+            shifted = decision.limits.moved(offset)
         else:
-            status, reason = decide(shifted, bound + offset, floor, kind)
-        if status == "inconclusive" and found.high == math.inf and not diverged:
-            reason = f"{reason} ({found.method})"
+            decision = decide(found.moved(offset), bound + offset, floor, kind)
+            shifted = decision.limits
+        status, reason = decision.status, decision.reason
         if diverged:
             reason = f"{diverged} of {len(lhs)} replicates diverged (inf or NaN); {reason}"
         consistent = None
-        if self.unmet:
-            status, reason = "premises_unmet", "; ".join(self.unmet)
+        if unmet:
+            status, reason = "premises_unmet", "; ".join(unmet)
         elif self.inputs.grade == "estimated" and status in ("holds", "violated"):
             reason = f"{'consistent' if status == 'holds' else 'not consistent'} (constants are estimated): {reason}"
             consistent, status = status == "holds", "inconclusive"
@@ -162,14 +194,40 @@ class Check:
             replicates=len(lhs),
             grade=self.inputs.grade,
             reason=reason,
-            premises=tuple(self.unmet),
+            premises=tuple(unmet),
             parameters=self.parameters,
             eta=inputs["eta"],
             a_posteriori=self.a_posteriori,
             diverged=diverged,
             consistent=consistent,
             kind=kind,
+            approximate=decision.approximate and status in ("holds", "violated"),
         )
+
+    def settled(self, most: int) -> bool:
+        """Whether more replicates, up to ``most``, are unlikely to change the verdict: premises fail, or it is decided,
+        and where that is approximate no proved limit is in reach."""
+        verdict = self.verdict()
+        if self.unmet or verdict.premises or not verdict.settled:
+            return bool(self.unmet or verdict.premises)
+        bound, slope = self._bound()
+        return not (verdict.approximate and in_reach(verdict, verdict.bound - bound, self._span(slope), most))
+
+    def _span(self, slope: float) -> Span | None:
+        """An interval that no sample can leave, from what gradients never exceed; None where nothing is known.
+        ``slope``: of the right-hand side in δ², whose measured part is taken off the samples."""
+        if self.randomness is None or self.randomness.gradients is None:
+            return None
+        most = self.randomness.gradients
+        low = high = 0.0
+        for moves, weight, L, size in zip(
+            self.inputs.blocks, ("weight_u", "weight_v"), ("L_u", "L_v"), (most.u_sq, most.v_sq), strict=True
+        ):
+            if moves:
+                part = (1 + ROOM) * float(self.values[weight]) / float(self.values[L]) * size
+                low, high = low + min(part, 0.0), high + max(part, 0.0)
+        visited = (1 + ROOM) * slope * most.u_i_sq
+        return low - max(visited, 0.0), high - min(visited, 0.0)
 
     def _bound(self) -> tuple[float, float]:
         """(right-hand side, its slope in δ²); a posteriori the right-hand side is taken at δ = 0."""

@@ -103,6 +103,17 @@ class Outcome:
         return "premises_unmet"
 
     @property
+    def approximate(self) -> bool:
+        """Whether what decides is approximate: some evidence that holds, or all that is violated."""
+        deciding = [e.verdict.approximate for e in self.evidence if e.verdict.status == self.status]
+        return all(deciding) if self.status == "violated" else any(deciding)
+
+    @property
+    def verdict_category(self) -> str:
+        """The status, with ``_approximate`` behind it where what decides is: one of ``analysis.verdict.CATEGORIES``."""
+        return f"{self.status}_approximate" if self.approximate else self.status
+
+    @property
     def worst(self) -> Evidence | None:
         """The piece of evidence that decides the status; among several the one with the largest tightness."""
         same = [e for e in self.evidence if e.verdict.status == self.status]

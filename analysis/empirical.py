@@ -298,6 +298,8 @@ def _verdict(
     reason: str,
     premises: tuple[str, ...] = (),
 ) -> Verdict:
+    """All intervals here are approximate: right for many seeds, or for normal samples."""
     return Verdict(
-        status, found.value, bound, found.low, found.high, error, method, seeds, "exact", reason, premises
+        status, found.value, bound, found.low, found.high, error, method, seeds, "exact", reason, premises,
+        approximate=status in ("holds", "violated"),
     )  # fmt: skip

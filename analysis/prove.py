@@ -60,10 +60,28 @@ class LemmaLine:
         return "holds" if seen == {"holds"} else "inconclusive"
 
     @property
+    def approximate(self) -> bool:
+        """Whether a finding that decides is approximate; of violations, whether all are."""
+        deciding = [f.approximate for _, f in self.findings if f.status == self.status]
+        return all(deciding) if self.status == "violated" else self.status == "holds" and any(deciding)
+
+    @property
+    def category(self) -> str:
+        """The status, with ``_approximate`` behind it where what decides is."""
+        return f"{self.status}_approximate" if self.approximate else self.status
+
+    @property
     def worst(self) -> tuple[Visited, Finding]:
         """The state where it is violated, else undecided, else tightest."""
         order = {"violated": 2, "inconclusive": 1, "holds": 0}
-        return max(self.findings, key=lambda x: (order[x[1].status], np.nan_to_num(x[1].tightness, nan=-np.inf)))
+        return max(
+            self.findings,
+            key=lambda x: (
+                order[x[1].status],
+                x[1].status == "violated" and not x[1].approximate,
+                np.nan_to_num(x[1].tightness, nan=-np.inf),
+            ),
+        )
 
     @property
     def tightness(self) -> float:
@@ -216,19 +234,25 @@ def check_lemma(experiment: Experiment, setup: Setup, one: Lemma, visited: Visit
     """One lemma on copies of the round from one state."""
     if setup.visited_diversity:
         one = replace(one, lhs=a_posteriori(one.lhs), rhs=a_posteriori(one.rhs))
-    why = _withheld(experiment, setup.copies, 1)
+    why = _withheld(experiment, setup.copies, 1, setup.error)
     return judge(
         one, setup.values, copies, error=setup.error, scale=_scale(experiment, setup, visited), withheld=why,
-        estimated=setup.inputs.grade == "estimated",
+        unseen=_unseen(experiment, setup.copies, setup.error), estimated=setup.inputs.grade == "estimated",
     )  # fmt: skip
 
 
-def _withheld(experiment: Experiment, copies: int, rounds: int) -> str | None:
+def _unseen(experiment: Experiment, copies: int, error: float) -> str | None:
+    """Why no limits can be read off the cohorts of so many copies of a round, or None."""
+    shape = {"n": experiment.problem.n}
+    return withheld(None, {"m": experiment.algorithm.m}, shape, 1, copies, True, error)
+
+
+def _withheld(experiment: Experiment, copies: int, rounds: int, error: float) -> str | None:
     """Why no limits can be read off that many copies of so many rounds in which every client draws noise, or None."""
     problem = experiment.problem
     shape = {"n": problem.n, "d_u": problem.d_u, "d_v": problem.d_v}
     algorithm = experiment.algorithm.to_dict() | {"m": problem.n}
-    return withheld(experiment.noise.to_dict(), algorithm, shape, rounds, copies, False)
+    return withheld(experiment.noise.to_dict(), algorithm, shape, rounds, copies, False, error)
 
 
 def _scale(experiment: Experiment, setup: Setup, visited: Visited) -> float:
@@ -300,7 +324,7 @@ def _waterfall(
             parts,
             experiment.deterministic,
             error / (2 * len(parts)),
-            limited=_withheld(experiment, len(final) * WATERFALL_COPIES, rounds) is None,
+            limited=_withheld(experiment, len(final) * WATERFALL_COPIES, rounds, error) is None,
         ),
         rounds=rounds,
         T=T,

@@ -32,7 +32,7 @@ from analysis.report_proofs import sections as proof_sections
 from analysis.theorems import THEOREMS, Theorem, theorem
 from analysis.theorems.base import Mutant, rhs
 from analysis.theorems.statement import Statement, floor, lhs
-from analysis.verdict import CERTAIN, STATUSES, Status
+from analysis.verdict import CATEGORIES, CERTAIN
 from fedconv.trace import VARIABLES
 from problems.errors import InputError
 
@@ -41,13 +41,15 @@ OVERVIEW = "overview"
 
 PAGE, DATA = "index.html", "results.json"
 
-WORDS: dict[Status, tuple[str, str]] = {
+WORDS: dict[str, tuple[str, str]] = {
     "holds": ("holds", "●"),
+    "holds_approximate": ("holds (approximate)", "▲"),
     "violated": ("violated", "✕"),
+    "violated_approximate": ("violated (approximate)", "▼"),
     "inconclusive": ("inconclusive", "◆"),
     "premises_unmet": ("premises unmet", "■"),
 }
-"""How a verdict is written: its word and its shape."""
+"""How a verdict is written, by its kind: its word and its shape."""
 
 GRADES = {"exact": "exact", "upper": "proved bound", "estimated": "estimated"}
 
@@ -195,8 +197,8 @@ def _problem(result: Result) -> str:
 
 
 def _counts(results: Sequence[Result]) -> dict[str, int]:
-    seen = Counter(r.verdict.status for r in results)
-    return {status: seen[status] for status in STATUSES}
+    seen = Counter(r.verdict.category for r in results)
+    return {x: seen[x] for x in CATEGORIES}
 
 
 def _summary(results: Sequence[Result], found: Sequence[Group]) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def _summary(results: Sequence[Result], found: Sequence[Group]) -> dict[str, Any
         "together": sum(sampled),
         "replicates": sum(max(r.verdict.replicates for r in g.results) for g in found),
         "closest": closest and {"result": closest[0], "problem": closest[1].problem},
-        "student": any("Student" in r.verdict.method for r in results),
+        "approximate": sum(r.verdict.approximate for r in results),
         "a_posteriori": any(r.verdict.a_posteriori for r in results),
         "estimated": any(r.verdict.grade == "estimated" for r in results),
         "diverged": sum(r.verdict.diverged > 0 for r in results),

@@ -32,7 +32,9 @@ CITATIONS: dict[str, str] = {
 
 GROUPS: tuple[tuple[str, str, str], ...] = (
     ("holds", "holds", "●"),
+    ("holds_approximate", "holds (approximate)", "▲"),
     ("violated", "violated", "✕"),
+    ("violated_approximate", "violated (approximate)", "▼"),
     ("inconclusive", "undecided", "◆"),
     ("premises_unmet", "premises unmet", "■"),
     ("conjecture", "conjecture", "○"),
@@ -48,7 +50,7 @@ def standing(outcome: Outcome) -> str:
     kind, violated = outcome.claim.kind, outcome.status == "violated"
     if kind == "conjecture" and not violated:
         return "conjecture"
-    return "unseen" if kind == "empirical" and violated else outcome.status
+    return "unseen" if kind == "empirical" and violated else outcome.verdict_category
 
 
 def results_of(outcomes: Sequence[Outcome]) -> list[Result]:

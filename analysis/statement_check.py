@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from analysis.check import Curve
+from analysis.tails import Randomness
 from analysis.theorems.statement import Statement, StatementInputs
 from analysis.verdict import RELATIONS, Limits, Verdict, decide, excess, limits
 
@@ -23,7 +23,7 @@ POINTS = 48
 @dataclass
 class StatementCheck:
     """Fed with traces until decided. ``exact``: the trace holds expectations, so that one replicate says all;
-    ``tails``: for a number of replicates, why they give no upper limit (``analysis.tails.withheld``), or None."""
+    ``randomness``: what is random in the run, for the limits (None: nothing is known of it)."""
 
     statement: Statement
     inputs: StatementInputs
@@ -31,7 +31,7 @@ class StatementCheck:
     error: float
     looks: int
     exact: bool = False
-    tails: Callable[[int], str | None] = lambda replicates: None
+    randomness: Randomness | None = None
     lhs: list[np.ndarray] = field(default_factory=list)
     rhs: list[np.ndarray] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)
@@ -67,19 +67,14 @@ class StatementCheck:
         diverged = int((~np.isfinite(left)).sum())
         kind = self.statement.kind
         single = self.deterministic or self.exact
+        approximate = False
         if self.statement.pathwise and not self.exact:
             status, reason, measured, bound, low, high, method = self._pathwise(left, right)
         else:
             measured, bound = (float(x.mean()) for x in (np.where(np.isfinite(left), left, np.inf), right))
-            found = self._limits(left, right, finite, single)
-            why = None if single else self.tails(count)
-            if why is not None:
-                low = found.low if kind == "upper" else -math.inf
-                found = Limits(low, math.inf, f"{found.method}; no upper limit: {why}")
-            status, reason = decide(found, bound, self.floor, kind)
-            low, high, method = found.low, found.high, found.method
-            if why is not None and status == "inconclusive" and not diverged:
-                reason = f"{reason} ({method})"
+            decision = decide(self._limits(left, right, finite, single), bound, self.floor, kind)
+            status, reason, approximate = decision.status, decision.reason, decision.approximate
+            low, high, method = decision.limits.low, decision.limits.high, decision.limits.method
         if diverged:
             reason = f"{diverged} of {count} replicates diverged (inf or NaN); {reason}"
         consistent = None
@@ -105,6 +100,7 @@ class StatementCheck:
             diverged=diverged,
             consistent=consistent,
             kind=kind,
+            approximate=approximate and status in ("holds", "violated"),
         )
 
     def _pathwise(self, left: np.ndarray, right: np.ndarray) -> tuple:
@@ -146,13 +142,16 @@ class StatementCheck:
         constant = bool(np.ptp(right) == 0)
         offset = 0.0 if constant else float(right.mean())
         samples = left if constant else left - right
-        nonnegative = constant and bool((left >= 0).all())
-        mirror = lower and not nonnegative  # then what can show it is the upper limit of the negative
+        why = None if self.randomness is None else self.randomness.withheld(len(left), self.error / self.looks)
         found = limits(
-            -samples if mirror else samples, self.error, self.looks, deterministic=single, nonnegative=nonnegative
+            samples,
+            self.error,
+            self.looks,
+            deterministic=single,
+            nonnegative=constant and bool((left >= 0).all()),
+            withheld=why,
         )
-        found = found.mirrored() if mirror else found
-        return Limits(found.low + offset, found.high + offset, found.method)
+        return found.moved(offset)
 
     def curve(self) -> Curve:
         """Both sides at some horizons (means over replicates)."""

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from analysis.check import Result
 from analysis.methods import Method, methods
 from analysis.statement_check import StatementCheck
-from analysis.tails import withheld
+from analysis.tails import Randomness, recorded_randomness
 from analysis.theorems.statement import Statement
 from fedconv.run import Runnable, run
 from fedconv.trace import read
 from problems.errors import InputError
-from problems.noise import Noise
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,10 +48,10 @@ def verify_statements(
     first = 1 if single else min(FIRST_LOOK, max_replicates)
     looks = 1 if single else 1 + max(0, math.ceil(math.log2(max_replicates / first)))
     open_checks = []
-    tails = _tails(experiment)
+    known = _randomness(experiment)
     for one in wanted:
-        known = exact is not None and not one.pathwise and _records(exact, one)
-        open_checks.append(StatementCheck(one, inputs, single, error / checks, looks, known, tails))
+        given = exact is not None and not one.pathwise and _records(exact, one)
+        open_checks.append(StatementCheck(one, inputs, single, error / checks, looks, given, known))
     done, want = 0, first
     for check in open_checks:
         if check.exact:
@@ -87,27 +86,17 @@ def judge_statements(trace: xr.Dataset, chosen: Iterable[Any] | None = None, *, 
     single = bool(trace.attrs.get("deterministic", 0))
     results = []
     for one in wanted:
-        check = StatementCheck(one, inputs, single, error / max(1, len(wanted)), 1, tails=_tails(trace))
+        check = StatementCheck(one, inputs, single, error / max(1, len(wanted)), 1, randomness=_randomness(trace))
         check.add(trace)
         results.append(Result(trace.attrs["name"], name, one.key, check.verdict(), check.curve(), inputs))
     return results
 
 
-def _tails(source: Any) -> Callable[[int], str | None]:
-    """``analysis.tails.withheld`` of an experiment or a trace, as a function of the replicates alone; never anything
-    for methods without gradient noise."""
-    if isinstance(getattr(source, "noise", None), Noise):
-        problem = source.problem
-        noise, algorithm = source.noise.to_dict(), source.algorithm.to_dict()
-        shape = {"n": problem.n, "d_u": problem.d_u, "d_v": problem.d_v}
-        T, bounded = source.T, problem.bounded_gradients
-    elif "noise" in getattr(source, "attrs", {}):
-        noise, algorithm, shape = (read(source, key) for key in ("noise", "algorithm", "shape"))
-        T, bounded = int(source.attrs["T"]), bool(source.attrs.get("bounded_gradients", False))
-    else:
-        return lambda replicates: None
-    steps = {"tau_u": algorithm["tau"], "tau_v": algorithm["tau"]}
-    return lambda replicates: withheld(noise, algorithm | steps, shape, T, replicates, bounded)
+def _randomness(source: Any) -> Randomness:
+    """What is random in an experiment or a recorded run of a method: its cohorts, and its noise where it has some."""
+    if hasattr(source, "attrs"):
+        return recorded_randomness(source)
+    return Randomness.of(source.problem, getattr(source, "noise", None), source.algorithm.to_dict(), source.T)
 
 
 def about(chosen: Iterable[Any], algorithm: str) -> list[Statement]:

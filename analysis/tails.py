@@ -1,38 +1,108 @@
-"""When sampled replicates cannot give an upper limit: rare events not seen, or no finite variance."""
+"""When sampled replicates cannot give an approximate limit: rare events not seen, no spread, or no finite variance."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-FEWEST_SPIKES = 100
-"""Spikes expected in all draws of a run below which an upper limit is withheld."""
+from fedconv.trace import read
+from problems.base import GradientBounds
+from problems.noise import Noise
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from problems.base import Problem
 
 COCHRAN = 25.0
-"""Student's upper limit needs at least COCHRAN·(sample skewness)² replicates (Cochran 1977, section 2.15)."""
+"""Student's limits need at least COCHRAN·(sample skewness)² replicates (Cochran 1977, section 2.15)."""
+
+NO_SPREAD = 1e-12
+"""Share of the samples' size up to which a standard deviation counts as none."""
+
+
+@dataclass(frozen=True)
+class Randomness:
+    """What is random in a run, as verdicts need it: ``noise`` (None: gradients have none) and ``algorithm`` as plain
+    data, ``shape`` with n, d_u and d_v, T rounds, and what gradients never exceed (None: unknown)."""
+
+    noise: Mapping[str, Any] | None
+    algorithm: Mapping[str, Any]
+    shape: Mapping[str, int]
+    T: int
+    gradients: GradientBounds | None = None
+
+    @classmethod
+    def of(cls, problem: Problem, noise: Any, algorithm: Mapping[str, Any], T: int) -> Randomness:
+        """That of a run of an algorithm, as plain data, on a problem with a noise."""
+        shape = {"n": problem.n, "d_u": problem.d_u, "d_v": problem.d_v}
+        plain = noise.to_dict() if isinstance(noise, Noise) else None
+        return cls(plain, algorithm, shape, T, problem.gradient_bounds())
+
+    def withheld(self, replicates: int, error: float) -> str | None:
+        """See :func:`withheld`."""
+        return withheld(self.noise, self.algorithm, self.shape, self.T, replicates, self.gradients is not None, error)
+
+
+def recorded_randomness(trace: xr.Dataset) -> Randomness:
+    """What is random in a recorded run."""
+    noise = read(trace, "noise") if "noise" in trace.attrs else None
+    bounds = json.loads(trace.attrs.get("gradient_bounds", "null"))
+    gradients = None if bounds is None else GradientBounds(**bounds)
+    return Randomness(noise, read(trace, "algorithm"), read(trace, "shape"), int(trace.attrs["T"]), gradients)
 
 
 def withheld(
-    noise: Mapping[str, Any],
+    noise: Mapping[str, Any] | None,
     algorithm: Mapping[str, Any],
     shape: Mapping[str, int],
     T: int,
     replicates: int,
     bounded_gradients: bool,
+    error: float = 1e-6,
 ) -> str | None:
-    """Why no upper limit of an expectation can be read off this many replicates, or None.
+    """Why no approximate limit of an expectation can be read off this many replicates, or None.
 
-    Sparse spikes: as long as few are expected in all draws together, a sample may have missed them. Student's t with at
-    most four degrees of freedom: squares of its draws have no variance, nor has a left-hand side that may grow like
-    them, that is, where gradients are not bounded.
+    Rare events that a sample must have seen, each in a cell of its own, as any of them alone may decide the mean: for
+    every client and round, that the client takes part, and that it does not; for every client, round, block with noise
+    and coordinate, that a spike of that noise is used. The probability that some cell of R replicates stays empty,
+    at most Σ (1 − P(cell))^R, must be at most ``error``. (How often what was seen must have been seen is asked by
+    :func:`replicates_for_skewness`.)
+
+    Student's t noise with at most four degrees of freedom: squares of its draws have no variance, nor has a left-hand
+    side that may grow like them, that is, where gradients are not bounded.
     """
+    n = int(shape["n"])
+    m = int(algorithm.get("m", n))
+    p = m / n
+    if m < n:
+        unseen = n * T * ((1 - p) ** replicates + p**replicates)
+        if unseen > error:
+            return (
+                f"a client takes part in a round, or stays away, in only {replicates * min(p, 1 - p):.3g} of "
+                f"{replicates} replicates on average: some client may not have been seen to (probability up to "
+                f"{min(unseen, 1.0):.2g})"
+            )
+    if noise is None:
+        return None
     if noise["law"] == "spikes":
-        draws = sum(algorithm[f"tau_{b}"] * shape[f"d_{b}"] for b in "uv" if noise[f"sigma_{b}"] > 0)
-        expected = replicates * T * algorithm["m"] * draws * noise["spike_probability"]
-        if draws and expected < FEWEST_SPIKES:
-            return f"about {expected:.3g} spikes are expected in all draws, fewer than {FEWEST_SPIKES}"
+        q = float(noise["spike_probability"])
+        for b in "uv":
+            tau, d = int(algorithm.get(f"tau_{b}", algorithm.get("tau", 0))), int(shape[f"d_{b}"])
+            if noise[f"sigma_{b}"] <= 0 or tau * d == 0:
+                continue
+            at_least_one = p * -math.expm1(tau * math.log1p(-q)) if q < 1 else p
+            unseen = n * T * d * (1 - at_least_one) ** replicates
+            if unseen > error:
+                return (
+                    f"a spike of one coordinate of {b} at a client and round is expected "
+                    f"{replicates * at_least_one:.3g} times in {replicates} replicates: some may not have been seen"
+                )
     silent = noise["sigma_u"] == 0 and noise["sigma_v"] == 0
     if noise["law"] == "student_t" and not silent and noise["dof"] <= 4 and not bounded_gradients:
         return f"student_t noise with dof = {noise['dof']:g} <= 4 leaves squares of unbounded gradients no variance"
@@ -40,8 +110,9 @@ def withheld(
 
 
 def replicates_for_skewness(samples: np.ndarray) -> float:
-    """How many replicates Student's upper limit needs at the samples' skewness; 0 where they do not vary."""
+    """How many replicates Student's limits need at the samples' skewness; ∞ where they do not vary: no spread in a
+    random sample is no certainty, as a rare event may not have been seen."""
     spread = samples.std()
-    if not np.isfinite(spread) or spread <= 1e-12 * np.abs(samples).max(initial=0.0):
-        return 0.0
+    if not np.isfinite(spread) or spread <= NO_SPREAD * np.abs(samples).max(initial=0.0):
+        return math.inf
     return COCHRAN * float((((samples - samples.mean()) / spread) ** 3).mean()) ** 2

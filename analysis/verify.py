@@ -14,7 +14,7 @@ from analysis.inputs import Inputs, of_experiment, of_trace
 from analysis.methods import methods, statements
 from analysis.refuted import refuted_slopes
 from analysis.statement_verify import FIRST_LOOK, fitting_statements, judge_statements, method_of, verify_statements
-from analysis.tails import withheld
+from analysis.tails import Randomness, recorded_randomness
 from analysis.theorems import THEOREMS, Theorem
 from analysis.theorems.statement import Statement
 from analysis.tuner import best_step, closest, max_step, tune
@@ -82,7 +82,7 @@ def verify(
         if progress is not None:
             progress(experiment.name, want - done)
         done = want
-        undecided = [c for c in open_checks if not c.unmet and not c.verdict().settled]
+        undecided = [c for c in open_checks if not c.settled(max_replicates)]
         if single or done >= max_replicates or not undecided:
             break
         want = min(2 * done, max_replicates)
@@ -136,7 +136,7 @@ def judge(
                 pilot, judged = trace.isel(replicate=slice(0, cut)), trace.isel(replicate=slice(cut, None))
             inputs = inputs.with_diversity(_mean(pilot[one.diversity].values))
         found = _parameters(one, inputs, parameters)
-        check = Check(one, inputs, found, use, deterministic, error / len(chosen), 1, _tails(trace), exact)
+        check = Check(one, inputs, found, use, deterministic, error / len(chosen), 1, _randomness(trace), exact)
         check.add(judged)
         results.append(Result(trace.attrs["name"], algorithm["name"], one.key, check.verdict(), check.curve(), inputs))
     return results
@@ -160,21 +160,15 @@ def _prepare(
         visited = pilot_diversity(experiment, theorem, engine) if seen is None else seen
         inputs = inputs.with_diversity(visited)
     chosen = _parameters(theorem, inputs, parameters)
-    tails = _tails(experiment)
-    return Check(theorem, inputs, chosen, use, experiment.deterministic, error, looks, tails, exact is not None)
+    known = _randomness(experiment)
+    return Check(theorem, inputs, chosen, use, experiment.deterministic, error, looks, known, exact is not None)
 
 
-def _tails(source: Experiment | xr.Dataset) -> Callable[[int], str | None]:
-    """``analysis.tails.withheld`` as a function of the replicates alone."""
+def _randomness(source: Experiment | xr.Dataset) -> Randomness:
+    """What is random in an experiment, or in a recorded run."""
     if isinstance(source, Experiment):
-        problem = source.problem
-        shape = {"n": problem.n, "d_u": problem.d_u, "d_v": problem.d_v}
-        known = (source.noise.to_dict(), source.algorithm.to_dict(), shape, source.T)
-        bounded = problem.bounded_gradients
-    else:
-        known = (read(source, "noise"), read(source, "algorithm"), read(source, "shape"), int(source.attrs["T"]))
-        bounded = bool(source.attrs.get("bounded_gradients", False))
-    return lambda replicates: withheld(*known, replicates, bounded)
+        return Randomness.of(source.problem, source.noise, source.algorithm.to_dict(), source.T)
+    return recorded_randomness(source)
 
 
 def _fits(theorem: Theorem | Statement, algorithm: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from fedconv.run import Experiment
+    from problems.base import Problem
 
 FORMAT = 1
 
@@ -108,7 +110,7 @@ def provenance(experiment: Experiment) -> dict[str, Any]:
         "constants": json.dumps(problem.constants.to_dict()),
         "algorithm": json.dumps(experiment.algorithm.to_dict()),
         "noise": json.dumps(experiment.noise.to_dict()),
-        "bounded_gradients": int(problem.bounded_gradients),
+        "gradient_bounds": json.dumps(written_bounds(problem)),
         "magnitudes": json.dumps(magnitudes(experiment)),
         "T": experiment.T,
         "seed": experiment.seed,
@@ -123,6 +125,12 @@ def magnitudes(experiment: Experiment) -> dict[str, float]:
     F, grad_u, grad_v = problem.magnitudes(u, v)
     norms = float(u.norm()), float(v.norm(dim=-1).mean())
     return {"F": F, "grad_u": grad_u, "grad_v": grad_v, "u": norms[0], "v": norms[1]}
+
+
+def written_bounds(problem: Problem) -> dict[str, float] | None:
+    """What gradients never exceed, as plain data for provenance; None where no bound is known."""
+    bounds = problem.gradient_bounds()
+    return None if bounds is None else asdict(bounds)
 
 
 def read(trace: xr.Dataset, key: str) -> dict[str, Any]:

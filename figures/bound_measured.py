@@ -17,7 +17,6 @@ from analysis.check import Result
 from analysis.numerals import number
 from analysis.report import OVERVIEW, Group, groups, theorem_of
 from analysis.theorems.statement import Statement, StatementInputs
-from analysis.verdict import Status
 from figures import verdicts
 from figures.style import BLUE, COLUMN, GREY, MARKS, SKY, VERMILION, blank, save, styled, svg
 
@@ -64,7 +63,7 @@ def write(results: Sequence[Result], path: Path | str) -> None:
 def words(group: Group) -> str:
     """The figure in words, for those who cannot see it."""
     ends = "; ".join(
-        f"{r.theorem} {MARKS[r.verdict.status].word}: measured {number(r.verdict.measured)}, bound"
+        f"{r.theorem} {MARKS[r.verdict.category].word}: measured {number(r.verdict.measured)}, bound"
         f" {number(r.verdict.bound)} at T = {r.curve.rounds[-1]}"
         for r in group.results
     )
@@ -77,7 +76,7 @@ class Panel:
     one, and of every horizon (``band``, two arrays ``(H,)``) where these are known."""
 
     theorem: str
-    status: Status
+    status: str
     label: str
     horizon: np.ndarray
     measured: np.ndarray
@@ -92,7 +91,7 @@ def panel_of(result: Result) -> Panel:
     """A result as it is drawn."""
     verdict, curve = result.verdict, result.curve
     return Panel(
-        result.theorem, verdict.status, _measured_label(result), curve.rounds, curve.measured, curve.bound,
+        result.theorem, verdict.category, _measured_label(result), curve.rounds, curve.measured, curve.bound,
         verdict.low, verdict.measured, verdict.high,
     )  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import xarray as xr
@@ -15,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from analysis.check import Result
 from analysis.numerals import number
-from analysis.verdict import Status
 from figures.fedspa_data import SERIES, Outcome, experiment_data, outcome, summary
 from figures.style import (
     BLUE,
@@ -113,8 +111,8 @@ def _legend(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def _status(found: xr.Dataset) -> Status:
-    return cast(Status, str(found.attrs["status"]))
+def _status(found: xr.Dataset) -> str:
+    return str(found.attrs["status"])
 
 
 def _outcomes(found: xr.Dataset) -> list[Outcome]:

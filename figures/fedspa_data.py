@@ -97,7 +97,7 @@ def summary(
             "horizon": np.asarray(result.curve.rounds), "round": np.arange(trace.sizes["round"]), "snapshot": snapshots,
             "layer": [layer[0] for layer in read(trace, "layers")], "side": ["measured", "bound"],
         },
-        attrs={"name": result.name, "theorem": result.theorem, "status": result.verdict.status,
+        attrs={"name": result.name, "theorem": result.theorem, "status": result.verdict.category,
                "value_name": value_name},
     )  # fmt: skip
     words = {

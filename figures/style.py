@@ -18,7 +18,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from analysis.verdict import Status
 from problems.errors import InputError
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -41,9 +40,11 @@ class Mark(NamedTuple):
     marker: str
 
 
-MARKS: dict[Status, Mark] = {
+MARKS: dict[str, Mark] = {
     "holds": Mark("holds", GREEN, "o"),
+    "holds_approximate": Mark("holds (approximate)", BLUE, "^"),
     "violated": Mark("violated", VERMILION, "X"),
+    "violated_approximate": Mark("violated (approximate)", VERMILION, "v"),
     "inconclusive": Mark("inconclusive", ORANGE, "D"),
     "premises_unmet": Mark("premises unmet", GREY, "s"),
 }

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis.check import Result
 from analysis.numerals import number
 from analysis.theorems import THEOREMS, theorem
-from analysis.verdict import Status, limits
+from analysis.verdict import limits
 from analysis.verify import judge, resolve_step
 from fedconv.config import settings_from
 from fedconv.run import run
@@ -102,7 +102,7 @@ def _panels(data: xr.Dataset) -> list[Panel]:
         one = data.sel(theorem=key)
         low, value, high = (float(one[x]) for x in ("low", "value", "high"))
         found.append(
-            Panel(str(key), cast(Status, str(one["status"].values)), str(one["label"].values), horizon,
+            Panel(str(key), str(one["status"].values), str(one["label"].values), horizon,
                   one["measured"].values, one["bound"].values, low, value, high,
                   (one["band_low"].values, one["band_high"].values))
         )  # fmt: skip

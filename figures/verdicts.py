@@ -65,7 +65,7 @@ def _position(result: Result) -> float | None:
 def _marks(axes: Axes, row: int, group: Group) -> None:
     silent: dict[str, list[str]] = {}
     for result in group.results:
-        mark, at = MARKS[result.verdict.status], _position(result)
+        mark, at = MARKS[result.verdict.category], _position(result)
         if at is None:
             silent.setdefault(mark.word, []).append(result.theorem)
             continue
@@ -89,7 +89,7 @@ def _short(text: str, most: int = 34) -> str:
 
 
 def _handles(groups: Sequence[Group]) -> list[Line2D]:
-    there = {r.verdict.status for g in groups for r in g.results if _position(r) is not None}
+    there = {r.verdict.category for g in groups for r in g.results if _position(r) is not None}
 
     def handle(colour: str, marker: str, face: str, label: str) -> Line2D:
         return Line2D([], [], color=colour, marker=marker, linestyle="none", markerfacecolor=face, label=label)

@@ -136,6 +136,7 @@ def verdict_of(line: LemmaLine, budget: Budget) -> Verdict:
         replicates=1 if exact else COPIES[budget.size],
         grade="exact",
         reason=f"{f.reason}; {len(line.findings)} states{where}{words}",
+        approximate=line.approximate,
     )
 
 

@@ -18,9 +18,10 @@ IDENTITY = 1e-10
 
 def verdict(
     status: Status, measured: float, bound: float, reason: str, *, low: float | None = None, high: float | None = None,
-    error: float = 0.0, method: str = "exact", replicates: int = 1,
+    error: float = 0.0, method: str = "exact", replicates: int = 1, approximate: bool = False,
 ) -> Verdict:  # fmt: skip
-    """A verdict on numbers; without limits the measured number is the quantity itself."""
+    """A verdict on numbers; without limits the measured number is the quantity itself. ``approximate``: the limits'
+    error is not proved."""
     return Verdict(
         status=status,
         measured=float(measured),
@@ -32,6 +33,7 @@ def verdict(
         replicates=replicates,
         grade="exact",
         reason=reason,
+        approximate=approximate and status in ("holds", "violated"),
     )
 
 
@@ -99,6 +101,6 @@ def _sloped(name: str, found: Slope, status: Status, bound: float, wanted: str, 
     return Evidence(
         f"{name}, {window}",
         verdict(status, found.value, bound, reason, low=found.low, high=found.high, error=error, method=method,
-                replicates=replicates),
+                replicates=replicates, approximate=method == "jackknife"),
         spec=spec,
     )  # fmt: skip

@@ -95,6 +95,16 @@ class Constants:
         return cls(**{k: Constant.from_dict(c) for k, c in data.items()})
 
 
+@dataclass(frozen=True)
+class GradientBounds:
+    """What gradients never exceed, over all (u, V): ‖∇_uF‖² ≤ ``u_sq``, (1/n) Σ_i ‖∇_uF_i‖² ≤ ``u_i_sq`` and
+    (1/n) Σ_i ‖∇_vF_i‖² ≤ ``v_sq``."""
+
+    u_sq: float
+    u_i_sq: float
+    v_sq: float
+
+
 Kernel = tuple[int, tuple[np.ndarray, ...]]
 """A family's code in ``problems.kernels`` and its six float64 arrays of three dimensions."""
 
@@ -106,7 +116,7 @@ SHORTCUTS: dict[str, Any] = {
     "minimiser": lambda self: None,
     "nearest_minimiser": lambda self, u: None,
     "as_quadratic": lambda self: None,
-    "bounded_gradients": property(lambda self: False),
+    "gradient_bounds": lambda self: None,
     "joint_smoothness": None,
     "masked_constants": None,
     "nonnegative": False,
@@ -186,10 +196,10 @@ class Problem(ABC):
     def to(self, device: torch.device | str) -> Problem:
         """The same problem with its data on another device."""
 
-    @property
-    def bounded_gradients(self) -> bool:
-        """Whether every client's gradients are bounded over all (u, V). Then what is measured has all its moments."""
-        return False
+    def gradient_bounds(self) -> GradientBounds | None:
+        """What gradients never exceed over all (u, V), proved from the data; None where they are not bounded, or no
+        bound is known. A verdict's limits rest on it: a subclass with another loss must give its own, or None."""
+        return None
 
     def minimiser(self) -> tuple[Tensor, Tensor] | None:
         """A point (u ``(d_u,)``, V ``(n, d_v)``) where F★ is attained, by a closed form or a certified

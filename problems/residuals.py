@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from problems.base import Constant, Constants, Kernel, Problem, check_array
+from problems.base import Constant, Constants, GradientBounds, Kernel, Problem, check_array
 from problems.envelope import apply
 from problems.errors import InputError
 from problems.validation import Count, Matrix, NotNegative, Positive, Size, Stack
@@ -57,9 +57,11 @@ class Residuals(Problem):
             moved = moved + apply(self.B[clients], v)
         return moved - self.c[clients]
 
-    @property
-    def bounded_gradients(self) -> bool:
-        return True
+    def gradient_bounds(self) -> GradientBounds | None:
+        """As |φ'| ≤ 9/(16√3): the means over clients of the largest ‖A_iᵀy‖² and ‖B_iᵀy‖², and the square of the mean
+        largest ‖A_iᵀy‖."""
+        of_u, of_v = (np.array([largest_pull(x) for x in data.cpu().numpy()]) for data in (self.A, self.B))
+        return GradientBounds(float(np.sqrt(of_u).mean()) ** 2, float(of_u.mean()), float(of_v.mean()))
 
     def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
         square = self._residual(u, v, clients).square()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from problems.base import Constant, Constants, Kernel, Problem, check_array
+from problems.base import Constant, Constants, GradientBounds, Kernel, Problem, check_array
 from problems.certified import Enclosure, minimise_arc
 from problems.errors import InputError
 from problems.validation import Matrix, Vector
@@ -70,9 +70,15 @@ class Trigonometric(Problem):
     def device(self) -> torch.device:
         return self.a.device
 
-    @property
-    def bounded_gradients(self) -> bool:
-        return True
+    def gradient_bounds(self) -> GradientBounds | None:
+        """From the coordinates' amplitudes: √(a² + κ²) of ∇_uF (the h_i cancel), that plus |h_i| of ∇_uF_i, and
+        √(b² + κ² + 2b|κ||sin s_i|) of ∇_vF_i."""
+        a, b, h, s = (x.cpu().numpy() for x in (self.a, self.b, self.h, self.s))
+        in_u, in_v = self._padded(self.d_u), self._padded(self.d_v)
+        shared = np.hypot(a, in_u)
+        own = ((shared + np.abs(h)) ** 2).sum(axis=1).mean()
+        personal = (b**2 + in_v**2 + 2 * b * in_v * np.abs(np.sin(s))).sum(axis=1).mean()
+        return GradientBounds(float((shared**2).sum()), float(own), float(personal))
 
     def value(self, u: Tensor, v: Tensor, clients: Tensor) -> Tensor:
         c = len(self.kappa)

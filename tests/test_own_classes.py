@@ -304,7 +304,7 @@ def test_a_problem_with_an_added_term_keeps_no_shortcut_of_its_parent(family: ty
     assert mine.kernel() is None
     assert parent.minimiser() is not None
     assert mine.minimiser() is None
-    assert not mine.bounded_gradients
+    assert mine.gradient_bounds() is None
     assert "the problem family 'Mine' has no compiled kernel" in str(
         fused.supported(mine, FedAlt(1, 1, 1, tau_u=1, tau_v=1))
     )

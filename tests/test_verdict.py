@@ -289,7 +289,7 @@ def test_units_of_F_do_not_matter_a_posteriori(scale):
 @pytest.mark.parametrize(
     ("noise", "word"),
     [
-        (Noise("spikes", 1.0, spike_probability=1e-6), "spikes are expected in all draws"),
+        (Noise("spikes", 1.0, spike_probability=1e-6), "a spike of one coordinate of u at a client and round is expected"),
         (Noise("student_t", 1.0, dof=2.05), "no variance"),
     ],
 )
@@ -314,7 +314,7 @@ def test_enough_spikes_and_bounded_gradients_decide():
     assert withheld(*known("student_t", dof=3.0), 64, True) is None
     assert withheld(*known("student_t", dof=3.0), 10**6, False) is not None
     assert withheld(*known("student_t", dof=4.5), 64, False) is None
-    assert replicates_for_skewness(np.ones(5)) == 0.0
+    assert replicates_for_skewness(np.ones(5)) == math.inf  # no spread in a random sample is no certainty
     assert replicates_for_skewness(np.array([0.0] * 99 + [1.0])) > 100
 
 

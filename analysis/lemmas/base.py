@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -54,7 +54,8 @@ class Lemma:
 
     Both sides are linear in ``term`` symbols; coefficients are formulas in the theorems' inputs and free parameters.
     ``each_client``: it is claimed for every client by itself. ``algorithms``: where it is used. ``statement``: in
-    words; ``source``: where the statement comes from.
+    words; ``source``: where the statement comes from. ``steady``: of expectation 0 by the other lemmas; with it added
+    to the left side a true inequality holds on every copy, so that no cohort or noise that is rare can refute it.
     """
 
     key: str
@@ -66,6 +67,7 @@ class Lemma:
     each_client: bool = False
     mutants: tuple[LemmaMutant, ...] = ()
     source: str = "derived here"
+    steady: sp.Expr = field(default_factory=lambda: sp.Integer(0))
     mutant_of: str | None = None
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from analysis.exact_draws import noise_factors
 from analysis.exact_tree import Outcomes, support
-from analysis.lemmas.quantities import observe
+from analysis.lemmas.quantities import Observed, observe
 from fedconv.algorithms import FedSim, LocalNoise, State
 from fedconv.streams import Cause, Streams
 from problems.noise import fill
@@ -27,6 +27,9 @@ MOST_OUTCOMES = 2000
 
 CHUNK = 200_000
 """Numbers in one tensor of local noise or parameters at a time."""
+
+NONLINEAR = {"change", "change_u"}
+"""Quantities that are not bilinear in who is sampled: their expectation over cohorts has no closed form."""
 
 _STRIDE = 1 << 32
 
@@ -106,10 +109,23 @@ def draw(experiment: Experiment, replicates: Sequence[int], t: int, copies: int)
 @dataclass(frozen=True)
 class Copies:
     """What the copies of one round from one state show: ``sample`` by name ``(K,)`` or ``(K, n)``, ``weights (K,)``
-    where these are all outcomes."""
+    where these are all outcomes; ``averaged``: of what depends on the cohort, the expectation over it given the copy's
+    noise; ``silent``: there is no noise."""
 
     sample: dict[str, np.ndarray]
     weights: np.ndarray | None
+    averaged: dict[str, np.ndarray] = field(default_factory=dict)
+    silent: bool = False
+
+    def over_cohorts(self, names: Collection[str]) -> Copies | None:
+        """The same with the exact expectation over cohorts in place of what they show; None where one of the named
+        quantities has no closed form of it. Without noise one row is then all."""
+        if self.weights is not None or set(names) & NONLINEAR:
+            return None
+        whole = self.sample | self.averaged
+        if not self.silent:
+            return Copies(whole, None, {}, False)
+        return Copies({k: x[:1] for k, x in whole.items()}, np.ones(1), {}, True)
 
     @property
     def exact(self) -> bool:
@@ -118,10 +134,12 @@ class Copies:
 
 @dataclass(frozen=True)
 class Batch:
-    """The copies of B states: ``sample`` by name ``(B, K)`` or ``(B, K, n)``, ``weights (K,)`` as in Copies."""
+    """The copies of B states: ``sample`` by name ``(B, K)`` or ``(B, K, n)``, the others as in Copies."""
 
     sample: dict[str, np.ndarray]
     weights: np.ndarray | None
+    averaged: dict[str, np.ndarray] = field(default_factory=dict)
+    silent: bool = False
 
     def means(self) -> dict[str, np.ndarray]:
         """The expectation of every quantity at each state, averaged over clients, ``(B,)``."""
@@ -139,7 +157,8 @@ def copies_of(
     """Copies of the round from each visited state: all ``outcomes`` where given, else ``copies`` drawn ones."""
     for batch in batches(experiment, states, copies, L, outcomes):
         for row in range(len(batch.sample["X"])):
-            yield Copies({k: x[row] for k, x in batch.sample.items()}, batch.weights)
+            sample, averaged = ({k: x[row] for k, x in found.items()} for found in (batch.sample, batch.averaged))
+            yield Copies(sample, batch.weights, averaged, batch.silent)
 
 
 def batches(
@@ -161,15 +180,22 @@ def batches(
             batch = same_round[first : first + together]
             rows = _repeated(outcomes, len(batch)) or draw(experiment, [x.replicate for x in batch], t, copies)
             state = State(*(torch.from_numpy(np.stack([getattr(x, b) for x in batch])) for b in "uv"))
-            parts: list[dict[str, np.ndarray]] = []
+            parts: list[Observed] = []
             for a in range(0, len(rows.sampled), step * len(batch)):
                 b = min(a + step * len(batch), len(rows.sampled))
                 noise = LocalNoise(rows.noise.u[a:b], rows.noise.v[a:b])
                 with np.errstate(all="ignore"):
-                    parts.append(observe(problem, algorithm, state, noise, rows.sampled[a:b], L).sample)
-            whole = {k: np.concatenate([x[k] for x in parts]) for k in parts[0]}
-            shaped = {k: x.reshape(len(batch), count, *x.shape[1:]) for k, x in whole.items()}
-            yield Batch(shaped, rows.weights)
+                    parts.append(observe(problem, algorithm, state, noise, rows.sampled[a:b], L))
+            sample, averaged = (
+                _joined([getattr(x, name) for x in parts], len(batch), count) for name in ("sample", "averaged")
+            )
+            yield Batch(sample, rows.weights, averaged, experiment.noise.silent)
+
+
+def _joined(parts: Sequence[dict[str, np.ndarray]], states: int, count: int) -> dict[str, np.ndarray]:
+    """Chunks of rows as arrays ``(B, K)`` or ``(B, K, n)``."""
+    whole = {k: np.concatenate([x[k] for x in parts]) for k in parts[0]}
+    return {k: x.reshape(states, count, *x.shape[1:]) for k, x in whole.items()}
 
 
 def _repeated(outcomes: Outcome | None, times: int) -> Outcome | None:

@@ -73,6 +73,7 @@ def shared() -> Lemma:
             LemmaMutant("half_step", "half of the last term", rhs=right - step / 2),
             LemmaMutant("no_young", "no price of the cohort's part in V⁺: α's terms left out", rhs=right - young),
         ),
+        steady=ALT.gamma_u * (term("inner_cohort") - term("inner") + term("cross_noise")),
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ def joint() -> Lemma:
             LemmaMutant("half_step", "half of the price of the u step", rhs=right - L_u * (1 + alpha) / 4 * square),
             LemmaMutant("no_displacement", "the personal displacement left out", rhs=right - personal),
         ),
+        steady=L_v / 2 * (1 + chi**2 * p * i_alpha) * (p * term("displacement") - term("present_sq")),
     )  # fmt: skip
 
 

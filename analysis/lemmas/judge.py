@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import sympy as sp
 
 from analysis.intervals import student_upper
 from analysis.lemmas.base import Form, Lemma, Sample, evaluate, linear
 from analysis.lemmas.copies import Copies
-from analysis.tails import replicates_for_skewness
+from analysis.tails import NO_SPREAD, replicates_for_skewness
 from analysis.verdict import RELATIVE_FLOOR
 
 Status = Literal["holds", "violated", "inconclusive"]
@@ -32,7 +33,8 @@ FEWEST_FOR_REGRESSION = 100
 class Finding:
     """A lemma at one state. lhs, rhs: the sides' expectations, of the worst client where it is claimed for each;
     [low, high]: limits of E(lhs − rhs); tightness: 1 − (rhs − lhs)/(size of rhs), the size being the sum of the
-    absolute terms: lhs/rhs where all terms of rhs are positive; lhs/rhs for an equality."""
+    absolute terms: lhs/rhs where all terms of rhs are positive; lhs/rhs for an equality; approximate: it is decided by
+    Student's limits from sampled copies, whose error is not proved."""
 
     lemma: str
     status: Status
@@ -43,6 +45,7 @@ class Finding:
     tightness: float
     client: int | None
     reason: str
+    approximate: bool = False
 
 
 def mean(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -57,23 +60,26 @@ def size(form: Form, sample: Sample, weights: np.ndarray | None, each_client: bo
 
 
 def two_limits(x: np.ndarray, error: float) -> tuple[float, float]:
-    """Student limits of a mean, each at ``error``; ±∞ where the samples are not finite or too skewed for them."""
-    if not np.isfinite(x).all() or replicates_for_skewness(x) > len(x):
+    """Student limits of a mean, each at ``error``; ±∞ where the samples are not finite or too skewed for them. Copies
+    that all show the same number give that number: rare events that they may have missed are asked for before."""
+    if not np.isfinite(x).all():
+        return -math.inf, math.inf
+    if x.std() <= NO_SPREAD * np.abs(x).max():
+        return float(x.mean()), float(x.mean())
+    if replicates_for_skewness(x) > len(x):
         return -math.inf, math.inf
     return -student_upper(-x, error), student_upper(x, error)
 
 
 def controls(sample: Sample, values: Mapping[str, float], each_client: bool) -> list[np.ndarray]:
-    """Differences whose expectation is 0, ``(K,)`` or ``(K, n)``: L3's equalities for every client; averaged over
-    clients, with L1, L7, the participation and L10's noise as well."""
+    """Differences whose expectation over the noise is 0, ``(K,)`` or ``(K, n)``: L3's equalities for every client;
+    averaged over clients, with L7 and the inner product of the v steps as well."""
     sigma = {"u": values["tau_u"] * values["sigma_u"] ** 2, "v": values["tau_v"] * values["sigma_v"] ** 2}
     own = [sample[f"gz_{b}"] for b in "uv"] + [sample[f"zz_{b}"] - sigma[b] for b in "uv"]
     if each_client:
         return own
     return [x.mean(axis=1) for x in own] + [
-        sample["cohort_sq"] - sample["mean_sq"] - values["c"] * sample["spread"],
         sample["inner_cohort"] - sample["inner"],
-        sample["change_v"] - values["p"] * sample["phi"].mean(axis=1),
         sample["present_v"] + values["p"] * values["eta"] / (values["L_v"] * values["tau_v"])
         * sample["inner_v"].mean(axis=1),
     ]  # fmt: skip
@@ -100,20 +106,30 @@ def judge(
     error: float,
     scale: float,
     withheld: str | None = None,
+    unseen: str | None = None,
     estimated: bool = False,
 ) -> Finding:
     """Decide a lemma on copies of one round.
 
     error: one-sided, of each limit; scale: size of the objective, for rounding of its differences; withheld: why
-    no limits can be read off samples (``analysis.tails.withheld``); estimated: a constant of the problem is only
-    estimated, so a lemma that uses one stays undecided.
+    no limits can be read off samples of the noise (``analysis.tails.withheld``), and ``unseen`` of cohorts;
+    estimated: a constant of the problem is only estimated, so a lemma that uses one stays undecided.
+
+    The expectation over cohorts is taken exactly, copy by copy, where the lemma's quantities allow it; otherwise what
+    is ``steady`` in it makes a true inequality hold on every copy.
 
     An upper bound holds where the upper limit of lhs − rhs is at most the floor 1e-9·(size of the sides) + rounding,
-    and is violated where the lower limit exceeds it; an equality is violated where 0 is outside. For upper bounds the
-    equality lemmas serve as control variates, for equalities nothing does. Expectations over all outcomes are compared
-    exactly, up to the floor.
+    and is violated where the lower limit exceeds it; an equality is violated where 0 is outside. For upper bounds
+    without anything steady the equality lemmas serve as control variates, for equalities nothing does. Expectations
+    over all outcomes are compared exactly, up to the floor.
     """
-    left, right = linear(lemma.lhs, values), linear(lemma.rhs, values)
+    averaged = copies.over_cohorts(lemma.quantities)
+    if averaged is not None:
+        copies = averaged
+    elif withheld is None and copies.weights is None:
+        withheld = unseen
+    steady = lemma.steady if averaged is None and copies.weights is None else sp.Integer(0)
+    left, right = linear(lemma.lhs + steady, values), linear(lemma.rhs, values)
     sample, weights, each = copies.sample, copies.weights, lemma.each_client
     L, R = evaluate(left, sample, each), evaluate(right, sample, each)
     differences = L - R
@@ -122,7 +138,9 @@ def judge(
     floors = np.atleast_1d(RELATIVE_FLOOR * np.maximum(left_size, right_size)) + np.zeros(columns.shape[1])
     floors = floors + _rounding(lemma, copies, scale)
     count = columns.shape[1]
-    zeros = controls(sample, values, each) if lemma.kind == "upper" and weights is None else []
+    zeros = []
+    if lemma.kind == "upper" and weights is None and averaged is not None:
+        zeros = controls(sample, values, each)
     limits: list[tuple[float, float]] = []
     for j in range(count):
         if weights is not None:
@@ -156,7 +174,7 @@ def judge(
     low, high = limits[worst]
     return Finding(
         lemma.key, status, float(left_mean[worst]), float(right_mean[worst]), low, high, float(tightness[worst]),
-        worst if each else None, reason,
+        worst if each else None, reason, weights is None and status != "inconclusive",
     )  # fmt: skip
 
 

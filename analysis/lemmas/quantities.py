@@ -112,10 +112,12 @@ class Recorder(Problem):
 
 
 class Observed(NamedTuple):
-    """What the copies of a round show by name, and the state that each of them ends in."""
+    """What the copies of a round show by name, the state that each of them ends in, and ``averaged``: of what depends
+    on the cohort, the exact expectation over all cohorts given the copy's noise, where there is a closed form."""
 
     sample: dict[str, np.ndarray]
     after: State
+    averaged: dict[str, np.ndarray]
 
 
 def observe(
@@ -189,7 +191,42 @@ def observe(
     out["change_u"] = out["change"] - out["change_v"]
     moved = after.v - v
     out |= {"present_v": _dot(gradient_v, moved).mean(1), "present_sq": _sq(moved).mean(1)}
-    return Observed({k: x.cpu().numpy() for k, x in out.items()}, after)
+    over = _over_cohorts(n, m, joint, g, y, z, change, gradient_v=gradient_v, moved_v=v_end - v, phi=phi)
+    sample, averaged = ({k: x.cpu().numpy() for k, x in found.items()} for found in (out, over))
+    return Observed(sample, after, averaged)
+
+
+def _over_cohorts(
+    n: int, m: int, joint: bool, g: Tensor, y: Tensor, z: Tensor, change: Tensor, *,
+    gradient_v: Tensor, moved_v: Tensor, phi: Tensor,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Expectations over the cohort S of m from n clients, all of the same probability, from P(i ∈ S) = m/n and
+    P(i, j ∈ S) = m(m−1)/(n(n−1)). Quantities are linear or bilinear in who is sampled; F at the next state is not."""
+    p = m / n
+
+    def both(size: int) -> float:
+        return size * (size - 1) / (n * (n - 1)) if n > 1 else 0.0
+
+    def pairs(a: Tensor, b: Tensor, size: int) -> Tensor:
+        """E⟨Σ_{i∈S} a_i, Σ_{j∈S} b_j⟩ over cohorts of that size."""
+        q = both(size)
+        return (size / n - q) * _dot(a, b).sum(1) + q * _dot(a.sum(1), b.sum(1))
+
+    def crossed(b: Tensor) -> Tensor:
+        """E⟨∇_uF(u, V⁺) − g, (1/m) Σ_{i∈S} b_i⟩."""
+        along = pairs(change, b, m) / (n * m)
+        return along if joint else along - _dot(change.mean(1), b.mean(1))
+
+    mean = y.mean(1)
+    shift = p * change.mean(1) if joint else -(1 - p) * change.mean(1)
+    size = m if joint else n - m
+    return {
+        "cohort_sq": pairs(y, y, m) / m**2, "step_sq": pairs(y + z, y + z, m) / m**2,
+        "gap_sq": pairs(change, change, size) / n**2, "inner_cohort": _dot(g, (y + z).mean(1)),
+        "real_inner": _dot(g + shift, mean), "real_cohort": _dot(g, mean) + crossed(y),
+        "cross": crossed(y + z if joint else y), "cross_noise": crossed(z), "change_v": p * phi.mean(1),
+        "present_v": p * _dot(gradient_v, moved_v).mean(1), "present_sq": p * _sq(moved_v).mean(1),
+    }  # fmt: skip
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

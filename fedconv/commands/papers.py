@@ -18,6 +18,7 @@ from analysis.claim import Budget, Claim, Outcome, Size
 from analysis.claim_saved import claim_data, plain
 from analysis.latex_table import document
 from analysis.report_claims import GROUPS, standing, write_claims
+from analysis.verdict import word_of
 from fedconv.commands import Interrupted, version
 from fedconv.commands.console import chosen_workers, note, number, progress, stdout
 from fedconv.commands.papers_cluster import on_cluster, on_processes
@@ -30,7 +31,8 @@ from problems.errors import InputError
 
 TITLE = "The claims of four papers"
 _COLOURS = {
-    "holds": "green", "violated": "bold red", "inconclusive": "yellow", "premises_unmet": "yellow",
+    "holds": "green", "holds_approximate": "cyan", "violated": "bold red", "violated_approximate": "magenta",
+    "inconclusive": "yellow", "premises_unmet": "yellow",
     "conjecture": "cyan", "unseen": "yellow",
 }  # fmt: skip
 
@@ -75,7 +77,7 @@ def check_papers(
     if out is not None:
         command = shlex.join(["fedconv", "papers", *names, "--suite", size])
         note(f"report written to {write(outcomes, out, budget, command)}")
-    return 1 if counts["violated"] else 0
+    return 1 if counts["violated"] or counts["violated_approximate"] else 0
 
 
 # ---- computing ------------------------------------------------------------------------------------------------------
@@ -193,15 +195,20 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return out
 
 
+def word(key: str) -> str:
+    """A standing as a sentence has it."""
+    return word_of(key).replace("_", " ")
+
+
 def notes(outcomes: Sequence[Outcome]) -> list[str]:
-    """A sentence for each claim that does not hold: the evidence that decides, with its reason."""
+    """A sentence for each claim that does not plainly hold: the evidence that decides, with its reason."""
     out = []
     for o in outcomes:
-        if o.status == "holds":
+        if o.verdict_category == "holds":
             continue
         worst = o.worst
         words = "nothing was checked" if worst is None else f"{worst.name}: {worst.verdict.reason}"
-        out.append(f"{o.claim.key}: {standing(o).replace('_', ' ')}: {words}")
+        out.append(f"{o.claim.key}: {word(standing(o))}: {words}")
     return out
 
 
@@ -238,6 +245,7 @@ def short_data(outcome: Outcome) -> dict[str, Any]:
         **claim_data(outcome.claim),
         "standing": standing(outcome),
         "status": outcome.status,
+        "approximate": outcome.approximate,
         "tightness": None if worst is None else worst.verdict.to_dict()["tightness"],
         "evidence": evidence,
     }

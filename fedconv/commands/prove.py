@@ -19,6 +19,7 @@ from analysis.numerals import plain
 from analysis.prove import Proof, prove
 from analysis.prove_saved import Replayed, algorithm_of, as_data, name_of, replay
 from analysis.theorems import THEOREMS, theorem
+from analysis.verdict import word_of
 from analysis.verify import resolve_step
 from fedconv.commands.console import note, number, progress, stdout
 from fedconv.config import Settings, dump_toml, load_settings, settings_from
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
     from fedconv.run import Experiment
 
 DEFAULT = {"fedalt": "FA", "fedsim": "FS"}
-_COLOURS = {"holds": "green", "violated": "bold red", "inconclusive": "yellow"}
+_COLOURS = {
+    "holds": "green", "holds_approximate": "cyan", "violated": "bold red", "violated_approximate": "magenta",
+    "inconclusive": "yellow",
+}  # fmt: skip
 
 
 def prove_file(
@@ -140,7 +144,7 @@ def lemma_table(proof: Proof) -> Table:
         head = line.lemma.statement if line.lemma.mutant_of else line.lemma.statement.partition(":")[0]
         out.add_row(
             escape(line.lemma.key), line.lemma.kind, str(len(line.findings)), str(line.undecided or ""),
-            number(line.tightness, 3), f"[{_COLOURS[line.status]}]{line.status}[/]", escape(head),
+            number(line.tightness, 3), f"[{_COLOURS[line.category]}]{word_of(line.category)}[/]", escape(head),
         )  # fmt: skip
     return out
 
@@ -167,10 +171,12 @@ def waterfall_table(fall: Waterfall) -> Table:
 def summary(proof: Proof) -> list[str]:
     """How sure the verdicts are, what the waterfall is about, and each lemma that fails."""
     fall = proof.waterfall
-    seen = {s: sum(x.status == s for x in proof.lines) for s in ("holds", "violated", "inconclusive")}
-    counted = ", ".join(f"{x} {s}" for s, x in seen.items() if x)
+    seen = {k: sum(x.category == k for x in proof.lines) for k in _COLOURS}
+    counted = ", ".join(f"{x} {word_of(k)}" for k, x in seen.items() if x)
     how = "all outcomes of a round" if proof.exact else f"{proof.setup.copies} copies of the round"
     sure = "no sampling error" if proof.exact else f"error of each limit {proof.setup.error:.2g}"
+    if any(x.approximate for x in proof.lines):
+        sure += ", approximate where the verdict is: Student's, from copies"
     lines = [f"{len(proof.lines)} lemmas at {proof.states} states, {how} at each: {counted}; {sure}"]
     if not proof.exact and any(x.lemma.kind == "equality" for x in proof.lines):
         lines.append(f"an equality holds where its limits enclose 0 within {RESOLUTION:.0%} of its sides' mean size")
@@ -218,7 +224,8 @@ def write(proof: Proof, out: Path) -> Path:
         "lemmas": [
             {
                 "lemma": x.lemma.key, "statement": x.lemma.statement, "latex": x.lemma.latex(), "kind": x.lemma.kind,
-                "quantities": x.lemma.quantities, "status": x.status, "tightness": x.tightness,
+                "quantities": x.lemma.quantities, "status": x.status, "approximate": x.approximate,
+                "tightness": x.tightness,
                 "findings": [{"round": s.round, "replicate": s.replicate, **f.__dict__} for s, f in x.findings],
             }
             for x in proof.lines

@@ -20,7 +20,7 @@ from analysis.falsify_verdict import verify_weakened, weakened
 from analysis.statement_verify import fitting_statements, method_of
 from analysis.theorems import THEOREMS, Theorem
 from analysis.theorems.statement import Statement
-from analysis.verdict import CERTAIN, RELATIONS, Verdict
+from analysis.verdict import CERTAIN, RELATIONS, Verdict, word_of
 from analysis.verify import fitting, judge, known, planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 ERROR = 1e-6
 """One-sided error of all verdicts together where neither ``--error`` nor a file says otherwise."""
 
-_COLOURS = {"holds": "green", "violated": "bold red", "inconclusive": "yellow", "premises_unmet": "yellow"}
+_COLOURS = {
+    "holds": "green", "holds_approximate": "cyan", "violated": "bold red", "violated_approximate": "magenta",
+    "inconclusive": "yellow", "premises_unmet": "yellow",
+}  # fmt: skip
 
 
 def verify_files(
@@ -110,7 +113,7 @@ def verify_files(
             except InputError as problem:
                 raise InputError(f"{where}: {problem}") from problem
             bar.advance(task)
-    counts = Counter(r.verdict.status for r in results)
+    counts = Counter(r.verdict.category for r in results)
     if as_json:
         print(json.dumps(as_data(results, counts), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -122,7 +125,7 @@ def verify_files(
     if out is not None:
         proofs = [] if files else replayed_proofs([settings for _, settings in jobs], algorithms)
         note(f"report written to {write_report(results, out, named(files, suite), proofs)}")
-    if counts["violated"]:
+    if counts["violated"] or counts["violated_approximate"]:
         return 1
     return 3 if strict and counts["holds"] < len(results) else 0
 
@@ -307,7 +310,7 @@ def table(results: Sequence[Result], title: str | None) -> Table:
         else:
             cells += [number(v.tightness, 3), f"[{number(v.low)}, {number(v.high)}]"]
         names = [] if title else [problem_name(r)]
-        out.add_row(*map(escape, names + cells), f"[{_COLOURS[v.status]}]{v.word}[/]")
+        out.add_row(*map(escape, names + cells), f"[{_COLOURS[v.category]}]{v.word}[/]")
     return out
 
 
@@ -317,13 +320,13 @@ def bounded(verdict: Verdict) -> str:
 
 
 def notes(results: Sequence[Result]) -> list[str]:
-    """A sentence for every verdict that is not ``holds``, for diverged runs and for adjusted inputs; and what "a
-    posteriori" means where it occurs."""
+    """A sentence for every verdict that is not plainly ``holds``, for diverged runs and for adjusted inputs; and what
+    "a posteriori" means where it occurs."""
     lines = []
     for r in results:
         v = r.verdict
-        said = v.reason if v.word != v.status else f"{v.status}: {v.reason}"
-        about = [said] if v.status != "holds" else []
+        said = v.reason if v.consistent is not None else f"{v.word}: {v.reason}"
+        about = [said] if v.category != "holds" else []
         about += r.inputs.notes
         lines += [f"{problem_name(r)}, {r.algorithm}, {r.theorem}: {sentence}" for sentence in about]
     if any(r.verdict.a_posteriori for r in results):
@@ -334,9 +337,12 @@ def notes(results: Sequence[Result]) -> list[str]:
 def summary(results: Sequence[Result]) -> str:
     """How many verdicts of each kind, and how sure they are."""
     words = Counter(r.verdict.word for r in results)
-    kinds = ", ".join(f"{words[k]} {k}" for k in (*_COLOURS, "consistent", "not consistent") if words[k])
+    known = (*map(word_of, _COLOURS), "consistent", "not consistent")
+    kinds = ", ".join(f"{words[k]} {k}" for k in known if words[k])
     limits = sorted({r.verdict.error for r in results if r.verdict.method not in CERTAIN})
     sure = f"; one-sided error of each limit at most {limits[-1]:.3g}" if limits else "; no sampling error"
+    rough = sum(r.verdict.approximate for r in results)
+    sure += f", but for {rough} approximate one{'s' if rough != 1 else ''}, whose error is not proved" if rough else ""
     return f"{len(results)} verdict{'s' if len(results) != 1 else ''}: {kinds}{sure}"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedconv.made import made_by_text
-from fedconv.trace import FORMAT, Variable
+from fedconv.trace import FORMAT, Variable, written_bounds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -171,7 +171,7 @@ def provenance(experiment: FedFomoExperiment) -> dict[str, Any]:
         "isotropic": json.dumps(form),
         "algorithm": json.dumps(experiment.algorithm.to_dict()),
         "noise": json.dumps(experiment.noise.to_dict()),
-        "bounded_gradients": int(problem.bounded_gradients),
+        "gradient_bounds": json.dumps(written_bounds(problem)),
         "deterministic": int(experiment.deterministic),
         "T": experiment.T,
         "seed": experiment.seed,

@@ -11,7 +11,7 @@ from fedconv.fedspa import costs
 from fedconv.fedspa.masks import layer_counts
 from fedconv.fedspa.meter import INVARIANTS, snapshots
 from fedconv.made import made_by_text
-from fedconv.trace import FORMAT, Variable
+from fedconv.trace import FORMAT, Variable, written_bounds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -133,7 +133,7 @@ def provenance(experiment: FedSpaExperiment) -> dict[str, Any]:
         "sigma": experiment.sigma,
         "algorithm": json.dumps(experiment.algorithm.to_dict()),
         "noise": json.dumps(experiment.noise.to_dict()),
-        "bounded_gradients": int(problem.bounded_gradients),
+        "gradient_bounds": json.dumps(written_bounds(problem)),
         "layers": json.dumps([[x.name, list(x.shape), x.positions, x.bias] for x in experiment.layout.layers]),
         "invariants": json.dumps(INVARIANTS),
         "deterministic": int(experiment.deterministic),

@@ -289,7 +289,10 @@ def test_units_of_F_do_not_matter_a_posteriori(scale):
 @pytest.mark.parametrize(
     ("noise", "word"),
     [
-        (Noise("spikes", 1.0, spike_probability=1e-6), "a spike of one coordinate of u at a client and round is expected"),
+        (
+            Noise("spikes", 1.0, spike_probability=1e-6),
+            "a spike of one coordinate of u at a client and round is expected",
+        ),
         (Noise("student_t", 1.0, dof=2.05), "no variance"),
     ],
 )

@@ -69,7 +69,7 @@ def test_the_example_is_the_hand_written_file() -> None:
 @pytest.mark.long
 def test_the_python_example_runs(folder: Path) -> None:
     printed = python(folder, "-c", block("python"))
-    assert printed.startswith("FA holds 0.428\nFA* holds")
+    assert printed.startswith("FA holds 0.43\nFA* holds")
     assert "within the bound" in printed
     assert "S_{1} =" in printed
 
@@ -83,7 +83,7 @@ def test_the_example_on_a_problem_of_ones_own_runs(folder: Path) -> None:
 @pytest.mark.long
 def test_the_sparse_example_is_accepted(folder: Path) -> None:
     (folder / "sparse.toml").write_text(block("toml", 2))
-    assert "15 verdicts: 15 holds" in python(folder, "-m", "fedconv", "verify", "sparse.toml")
+    assert "15 verdicts: 11 holds, 4 holds (approximate)" in python(folder, "-m", "fedconv", "verify", "sparse.toml")
 
 
 def test_every_command_of_the_table_exists(folder: Path) -> None:

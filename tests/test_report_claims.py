@@ -82,8 +82,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_the_summary_counts_and_names(page: str) -> None:
     assert re.findall(r"<b>(\d)</b><span class=\"verdict (\w+)\"", page) == [
-        ("1", "holds"), ("1", "violated"), ("1", "inconclusive"), ("1", "premises_unmet"), ("1", "conjecture"),
-        ("0", "unseen"),
+        ("1", "holds"), ("0", "holds_approximate"), ("1", "violated"), ("0", "violated_approximate"),
+        ("1", "inconclusive"), ("1", "premises_unmet"), ("1", "conjecture"), ("0", "unseen"),
     ]  # fmt: skip
     before = page[: page.index("<main>")]
     assert all(f"title of {name}" in before for name in ("second", "third", "fourth", "fifth"))

@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.ready
 SEED   ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help report test robustness check bench soundness-long docs gallery clean
+.PHONY: help report test robustness check bench soundness soundness-long docs gallery clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ check: $(STAMP)  ## formatting, lint and types
 
 bench: $(STAMP)  ## benchmarks: ratios against vectorised NumPy in one run
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,max -s
+
+soundness: $(STAMP) ## stated against seen error of every kind of confidence limit: minutes
+	PYTHONPATH=tests $(BIN)/python -m soundness limits
 
 soundness-long: $(STAMP) ## false verdicts, searched for against exact expectations; SEED=1 draws others
 	PYTHONPATH=tests $(BIN)/python -m soundness search --workers 2 --seed $(SEED)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis.intervals import plain
 from fedconv.trace import read
 from problems.base import GradientBounds
 from problems.noise import Noise
@@ -109,10 +110,11 @@ def withheld(
     return None
 
 
-def replicates_for_skewness(samples: np.ndarray) -> float:
-    """How many replicates Student's limits need at the samples' skewness; ∞ where they do not vary: no spread in a
-    random sample is no certainty, as a rare event may not have been seen."""
-    spread = samples.std()
-    if not np.isfinite(spread) or spread <= NO_SPREAD * np.abs(samples).max(initial=0.0):
-        return math.inf
-    return COCHRAN * float((((samples - samples.mean()) / spread) ** 3).mean()) ** 2
+def replicates_for_skewness(samples: np.ndarray) -> Any:
+    """How many replicates Student's limits need at the skewness of samples ``(..., R)``; ∞ where they do not vary: no
+    spread in a random sample is no certainty, as a rare event may not have been seen."""
+    spread = samples.std(-1)
+    varies = np.isfinite(spread) & (spread > NO_SPREAD * np.abs(samples).max(-1, initial=0.0))
+    with np.errstate(all="ignore"):
+        scaled = (samples - samples.mean(-1)[..., None]) / spread[..., None]
+        return plain(np.where(varies, COCHRAN * (scaled**3).mean(-1) ** 2, math.inf))

@@ -1,4 +1,4 @@
-"""Whether verdicts mean what they say: a search for false ones, with exact expectations as the truth.
+"""Whether verdicts mean what they say: confidence limits against known laws, and verdicts against exact expectations.
 
-``python -m soundness search``, with ``tests`` on Python's path, prints its table.
+``python -m soundness limits`` and ``python -m soundness search``, with ``tests`` on Python's path, print the tables.
 """

@@ -3,26 +3,58 @@
 from __future__ import annotations
 
 import ast
-import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-BELOW = {
-    "problems": (),
-    "fedconv": ("problems",),
-    "analysis": ("problems", "fedconv"),
-    "figures": ("problems", "fedconv", "analysis"),
-    "paper_checks": ("problems", "fedconv", "analysis"),
-}
-"""The layers that each package may import besides itself."""
+PACKAGE = ROOT / "fedconv"
+LINKS = ("problems", "analysis", "figures", "paper_checks")
+"""Rooms with a symbolic link at the top level, for people. Nothing is imported by these names."""
 
-COMPOSITION = ("fedconv.cli", "fedconv.__main__", "fedconv.commands", "fedconv.report")
-"""The composition root: imports every layer; nothing else imports it."""
+RUNS = ("sweep", "practice")
+BELOW: dict[str, tuple[str, ...]] = {
+    "problems": (),
+    "core": ("problems",),
+    "methods.split": ("core",),
+    "methods.registry": ("methods.split",),
+    "methods.ffgg": ("methods.registry",),
+    "methods.fedspa": ("methods.registry",),
+    "methods.fedfomo": ("methods.registry",),
+    "problem_file": ("methods.ffgg", "methods.fedspa", "methods.fedfomo"),
+    "sweep": ("problem_file",),
+    "practice": ("problem_file",),
+    "analysis.exact": RUNS,
+    "analysis.theorems": ("analysis.exact",),
+    "analysis.tuning": ("analysis.theorems",),
+    "analysis.verdicts": ("analysis.tuning",),
+    "analysis.regimes": ("analysis.tuning",),
+    "analysis.worst_case": ("analysis.tuning",),
+    "analysis.constants": ("analysis.verdicts",),
+    "analysis.claims": ("analysis.verdicts",),
+    "analysis.falsify": ("analysis.verdicts",),
+    "analysis.proofs": ("analysis.verdicts",),
+    "analysis.pages": ("analysis.claims", "analysis.proofs", "analysis.regimes"),
+    "figures": ("analysis.pages", "analysis.constants", "analysis.falsify", "analysis.worst_case"),
+    "paper_checks": ("analysis.pages", "analysis.constants", "analysis.falsify", "analysis.worst_case"),
+}
+"""The rooms directly below each room. A room may import these, and everything below them."""
+
+UNTIL_CARVED = {
+    ("core", "methods.split"),
+    ("core", "methods.registry"),
+    ("methods.fedfomo", "methods.fedspa"),
+    ("analysis.theorems", "analysis.verdicts"),
+}
+"""Arrows that still point upward, because a name has not moved yet. Nothing is added here."""
+
+COMPOSITION = ("fedconv.cli", "fedconv.__main__", "fedconv.commands")
+"""The composition root: imports every room; nothing else imports it."""
 
 LONGEST = 400
+LONG_UNTIL_CARVED = {"fedconv.analysis.verdicts.verify": 410}
 LEGACY = {
     "seed", "rand", "randn", "randint", "random", "random_sample", "normal", "uniform", "choice", "permutation",
     "shuffle", "standard_normal", "get_state", "set_state", "RandomState",
@@ -33,7 +65,7 @@ FORBIDDEN_CALLS = {
     *(f"numpy.random.{name}" for name in LEGACY),
     *(f"torch.{name}" for name in ("manual_seed", "seed", "set_rng_state", "load", "save", "rand", "randn", "randint")),
 }
-FILES = [path for package in BELOW for path in sorted((ROOT / package).rglob("*.py"))]
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
@@ -42,6 +74,21 @@ def module_name(path: Path) -> str:
 
 def is_root(module: str) -> bool:
     return any(module == root or module.startswith(f"{root}.") for root in COMPOSITION)
+
+
+def room_of(module: str) -> str | None:
+    """The room of a module; None for the package itself, for a folder of rooms, and for what is not in the package."""
+    top, _, inside = module.partition(".")
+    parts = inside.split(".")
+    if top != "fedconv" or not inside or is_root(module) or parts in (["analysis"], ["methods"]):
+        return None
+    return ".".join(parts[: 2 if parts[0] in ("analysis", "methods") else 1])
+
+
+@cache
+def below(room: str) -> frozenset[str]:
+    """All rooms that a room may import besides itself."""
+    return frozenset(BELOW[room]).union(*(below(lower) for lower in BELOW[room]))
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -65,19 +112,23 @@ def type_checking_lines(tree: ast.AST) -> set[int]:
     return lines
 
 
-def violations(module: str, source: str) -> list[str]:
-    """Sentences for everything in a module's source that the rules forbid."""
+def violations(module: str, source: str, allowed: frozenset[tuple[str, str]] = frozenset()) -> list[str]:
+    """Sentences for everything in a module's source that the rules forbid; ``allowed``: arrows that may stay."""
     tree = ast.parse(source)
-    own = module.split(".")[0]
+    own = room_of(module)
     never_runs = type_checking_lines(tree)
     found = []
+    if own is not None and own not in BELOW:
+        return [f"{module} stands in {own}, which is no room"]
     for line, name in imports(tree):
-        layer = name.split(".")[0]
-        if layer in BELOW and layer not in (own, *BELOW[own]) and not is_root(module):
-            found.append(f"{module}:{line} imports {name}, a layer that {own} may not use")
+        room = room_of(name)
+        if name.split(".")[0] in LINKS:
+            found.append(f"{module}:{line} imports {name}; the one import name is fedconv")
+        if own is not None and room not in (None, own, *below(own)) and (own, room) not in allowed:
+            found.append(f"{module}:{line} imports {name}, a room that {own} may not use")
         if is_root(name) and not is_root(module):
             found.append(f"{module}:{line} imports {name}, the composition root")
-        if layer in FORBIDDEN_MODULES and line not in never_runs:
+        if name.split(".")[0] in FORBIDDEN_MODULES and line not in never_runs:
             found.append(f"{module}:{line} imports {name}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and ast.unparse(node) in FORBIDDEN_CALLS:
@@ -88,29 +139,47 @@ def violations(module: str, source: str) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_a_file_keeps_the_rules(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    assert violations(module_name(path), source) == []
-    assert len(source.splitlines()) <= LONGEST, "past 400 lines, look for the second idea in the file"
+    assert violations(module_name(path), source, frozenset(UNTIL_CARVED)) == []
+    longest = LONG_UNTIL_CARVED.get(module_name(path), LONGEST)
+    assert len(source.splitlines()) <= longest, "past 400 lines, look for the second idea in the file"
+
+
+def test_no_arrow_is_excused_that_does_not_exist() -> None:
+    arrows = {
+        (room_of(module_name(path)), room_of(name))
+        for path in FILES
+        for _, name in imports(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert arrows >= UNTIL_CARVED
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("problems.base", "import fedconv.run"),
-        ("problems.base", "def f():\n    from analysis import verify"),
-        ("fedconv.run", "from analysis.verify import verify"),
-        ("fedconv.run", "from fedconv import cli"),
-        ("fedconv.run", "from fedconv.commands.show import show_store"),
-        ("fedconv.run", "from fedconv.report import write_report"),
-        ("analysis.verify", "import figures.rates"),
-        ("figures.rates", "from paper_checks import pillutla2022"),
-        ("paper_checks.pillutla2022", "import figures"),
-        ("problems.base", "import random"),
-        ("problems.base", "from random import choice"),
-        ("problems.base", "import numpy as np\nnp.random.seed(0)"),
-        ("problems.base", "import numpy\nx = numpy.random.randn(3)"),
-        ("problems.base", "import torch\ntorch.manual_seed(0)"),
-        ("problems.base", "import torch\nx = torch.load('f')"),
-        ("problems.base", "import pickle"),
+        ("fedconv.problems.base", "import fedconv.core.run"),
+        ("fedconv.problems.base", "def f():\n    from fedconv.analysis.verdicts import verify"),
+        ("fedconv.core.run", "from fedconv.analysis.verdicts.verify import verify"),
+        ("fedconv.core.run", "from fedconv import cli"),
+        ("fedconv.core.run", "from fedconv.commands.show import show_store"),
+        ("fedconv.core.store", "from fedconv.problem_file.settings import settings_from"),
+        ("fedconv.methods.ffgg.rounds", "from fedconv.methods.fedspa.steps import Draws"),
+        ("fedconv.analysis.theorems.split.facts", "from fedconv.analysis.verdicts.verify import verify"),
+        ("fedconv.analysis.exact.tree", "from fedconv.analysis import tuning"),
+        ("fedconv.analysis.exact.tree", "if TYPE_CHECKING:\n    from fedconv.analysis.verdicts.check import Check"),
+        ("fedconv.analysis.regimes.presets", "from fedconv.analysis.pages import report"),
+        ("fedconv.analysis.verdicts.verify", "import fedconv.figures.slopes"),
+        ("fedconv.figures.slopes", "from fedconv.paper_checks import pillutla2022"),
+        ("fedconv.paper_checks.pillutla2022", "import fedconv.figures"),
+        ("fedconv.analysis.loose", "import math"),
+        ("fedconv.figures.slopes", "from analysis.theorems import theorem"),
+        ("fedconv.cli", "import problems"),
+        ("fedconv.problems.base", "import random"),
+        ("fedconv.problems.base", "from random import choice"),
+        ("fedconv.problems.base", "import numpy as np\nnp.random.seed(0)"),
+        ("fedconv.problems.base", "import numpy\nx = numpy.random.randn(3)"),
+        ("fedconv.problems.base", "import torch\ntorch.manual_seed(0)"),
+        ("fedconv.problems.base", "import torch\nx = torch.load('f')"),
+        ("fedconv.problems.base", "import pickle"),
     ],
 )
 def test_the_rules_catch(module: str, source: str) -> None:
@@ -120,17 +189,19 @@ def test_the_rules_catch(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fedconv.cli", "from analysis.verify import verify"),
-        ("fedconv.commands.verify", "from paper_checks import pillutla2022\nfrom fedconv.report import write_report"),
-        ("fedconv.report", "from figures import rates"),
-        ("analysis.verify", "import numpy as np\nrng = np.random.default_rng(0)"),
+        ("fedconv.cli", "from fedconv.analysis.verdicts.verify import verify"),
+        ("fedconv.commands.verify", "from fedconv import paper_checks\nfrom fedconv.figures import slopes"),
+        ("fedconv.analysis.pages.report", "from fedconv.core.run import run\nfrom fedconv.analysis import theorems"),
+        ("fedconv.analysis.verdicts.verify", "import numpy as np\nrng = np.random.default_rng(0)"),
     ],
 )
 def test_the_rules_allow(module: str, source: str) -> None:
     assert violations(module, source) == []
 
 
-def test_every_package_is_listed_for_installation() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
-    found = {module_name(path) for path in FILES if path.name == "__init__.py"}
-    assert found == set(listed)
+def test_every_folder_with_modules_is_a_package() -> None:
+    assert {path.parent for path in FILES} == {path.parent for path in FILES if path.name == "__init__.py"}
+
+
+def test_the_links_lead_into_the_package() -> None:
+    assert {name: (ROOT / name).readlink().as_posix() for name in LINKS} == {name: f"fedconv/{name}" for name in LINKS}

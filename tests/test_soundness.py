@@ -15,9 +15,9 @@ from soundness.precise import by_digits
 from soundness.setting import Case, Tried
 from soundness.truth import by_moments, by_paths, every_cohort, with_or_without_first
 
-from analysis.exact import exact_trace
-from fedconv.algorithms import FedAlt
-from fedconv.run import Experiment
+from fedconv.analysis.exact import exact_trace
+from fedconv.core.run import Experiment
+from fedconv.methods.split import FedAlt
 
 
 def tiny(**more: object) -> Experiment:
@@ -137,7 +137,7 @@ def test_the_search_fails_where_a_subclass_is_taken_for_its_parent(
         plain = FedAlt(a.m, a.gamma_u, a.gamma_v, tau_u=a.tau_u, tau_v=a.tau_v)
         return exact_trace(replace(experiment, algorithm=plain))
 
-    monkeypatch.setattr("analysis.verify.exact_trace", parent)
+    monkeypatch.setattr("fedconv.analysis.verdicts.verify.exact_trace", parent)
     tried = search.attempt("own algorithms", 14, 0)
     assert search.wrong(tried)
     assert search.row("own algorithms", [tried])["fails"]

@@ -10,7 +10,7 @@ from soundness import limits_bench
 from soundness.laws import LAWS
 from soundness.limits_bench import Seen, measure
 
-from analysis.intervals import Bets
+from fedconv.analysis.verdicts.limits import Bets
 
 LAW = {law.name: law for law in LAWS}
 
@@ -44,7 +44,7 @@ def test_bets_that_are_too_bold_are_caught(monkeypatch: pytest.MonkeyPatch) -> N
     """Shares that add up to more than one: wealth out of nothing."""
     bold = Bets(limits_bench.BOLD.sizes, 20 * limits_bench.BOLD.shares)
     monkeypatch.setattr(limits_bench, "BOLD", bold)
-    monkeypatch.setattr("analysis.intervals.BOLD", bold)
+    monkeypatch.setattr("fedconv.analysis.verdicts.limits.BOLD", bold)
     seen = list(measure(LAW["rare 1 of [0, 1]"], 0.05, 4096, 300, seed=1, checked=1))
     assert [one.kind for one in seen if one.fails] == ["betting, upper"]
 

@@ -13,7 +13,7 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
-from analysis.mathml import latex
+from fedconv.analysis.pages.mathml import latex
 
 logger = logging.getLogger(__name__)
 

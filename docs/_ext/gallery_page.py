@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from figures.gallery import FIGURES, data_of, kept, made_by
+from fedconv.figures.gallery import FIGURES, data_of, kept, made_by
 
 FOLDER = "_gallery"
 

@@ -12,14 +12,14 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from fedconv.commands.new import problem_file
-from fedconv.fedfomo import build as fedfomo
-from fedconv.fedspa.tables import FedSpaTable, MasksTable
-from fedconv.ffgg.method import Asynchrony, Byzantine, FineTuning
-from fedconv.methods import METHODS
-from fedconv.schema import File
-from fedconv.toml_writer import dump_toml
-from problems.registry import FAMILIES
-from problems.validation import describe
+from fedconv.methods.fedfomo import build as fedfomo
+from fedconv.methods.fedspa.tables import FedSpaTable, MasksTable
+from fedconv.methods.ffgg.method import Asynchrony, Byzantine, FineTuning
+from fedconv.methods.registry import METHODS
+from fedconv.problem_file.schema import File
+from fedconv.problem_file.toml import dump_toml
+from fedconv.problems.registry import FAMILIES
+from fedconv.problems.validation import describe
 
 METHOD_TABLES: dict[str, Any] = {
     "fine_tuning": FineTuning,

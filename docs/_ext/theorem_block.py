@@ -17,8 +17,8 @@ class TheoremBlock(SphinxDirective):
     final_argument_whitespace = False
 
     def run(self) -> list[nodes.Node]:
-        from analysis.methods import statements
-        from analysis.theorems import THEOREMS
+        from fedconv.analysis.theorems import THEOREMS
+        from fedconv.analysis.theorems.registry import statements
 
         key = self.arguments[0]
         found = THEOREMS.get(key) or statements().get(key)

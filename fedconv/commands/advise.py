@@ -11,13 +11,13 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.advise import BUDGET, CONSTANTS, NAMES, Advice, advise
+from fedconv.analysis.regimes.advise import BUDGET, CONSTANTS, NAMES, Advice, advise
 from fedconv.commands import version
 from fedconv.commands.console import number, stdout
-from fedconv.files import cut, read_toml
-from fedconv.schema import suggestion
-from problems.errors import InputError
-from problems.plain import check_plain
+from fedconv.core.files import cut, read_toml
+from fedconv.problem_file.schema import suggestion
+from fedconv.problems.errors import InputError
+from fedconv.problems.plain import check_plain
 
 
 def give_advice(file: Path | None, options: Mapping[str, Any], as_json: bool, of_model: Mapping[str, Any]) -> int:

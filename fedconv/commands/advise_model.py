@@ -12,14 +12,14 @@ from rich import box
 from rich.progress import TaskID
 from rich.table import Table
 
-from analysis.advise import BUDGET, NAMES, Advice, advise
-from analysis.pilot import Pilot, pilot
+from fedconv.analysis.constants.pilot import Pilot, pilot
+from fedconv.analysis.regimes.advise import BUDGET, NAMES, Advice, advise
 from fedconv.commands import Interrupted, version
 from fedconv.commands.advise import comparisons, table
 from fedconv.commands.console import note, number, progress, stdout
-from fedconv.commands.own_model import OwnModel, load_model, users_code
-from fedconv.run import single_torch_thread
-from problems.errors import InputError
+from fedconv.core.run import single_torch_thread
+from fedconv.problem_file.user_model import OwnModel, load_model, users_code
+from fedconv.problems.errors import InputError
 
 ROUNDS = 1000
 """The budget in rounds where none is given."""
@@ -36,7 +36,7 @@ def advise_model(
     if stated:
         raise InputError(f"--model estimates the constants itself; got --{stated[0].replace('_', '-')} beside it")
     if plot is not None:
-        from figures.style import FORMATS
+        from fedconv.figures.style import FORMATS
 
         if plot.suffix.removeprefix(".") not in FORMATS:
             raise InputError(f"--plot must end in {', '.join('.' + x for x in FORMATS)}; got {plot.name!r}")
@@ -86,8 +86,8 @@ def _pilot(model: OwnModel, about: Mapping[str, Any]) -> Pilot:
 
 
 def _draw(found: Pilot, given: Mapping[str, Any], advice: Advice, plot: Path, target: str) -> None:
-    from figures.constants import dataset, draw, words
-    from figures.style import save
+    from fedconv.figures.estimated_constants import dataset, draw, words
+    from fedconv.figures.style import save
 
     data = dataset(found, given, advice)
     save(draw(data), plot, target, words(data))

@@ -8,11 +8,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.symbolic import LAYERS, PROVED, layers
-from analysis.symbolic_algebra import Step
-from analysis.theorems import Theorem, theorem
+from fedconv.analysis.proofs.algebra import LAYERS, PROVED, layers
+from fedconv.analysis.proofs.algebra.inequalities import Step
+from fedconv.analysis.theorems import Theorem, theorem
 from fedconv.commands.console import progress, stdout
-from problems.errors import InputError
+from fedconv.problems.errors import InputError
 
 Found = dict[str, dict[str, list[Step]]]
 """Steps by theorem and layer."""

@@ -7,8 +7,8 @@ import shlex
 from importlib import metadata
 from pathlib import Path
 
-from analysis.explorer import plotly_script, render, write
-from analysis.explorer_measured import Measured, measured
+from fedconv.analysis.pages.explorer import plotly_script, render, write
+from fedconv.analysis.pages.explorer_cells import Measured, measured
 from fedconv.commands import version
 from fedconv.commands.sweep import sweep_of
 

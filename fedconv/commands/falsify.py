@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analysis.falsify import BUDGETS, Finding, falsify, most_candidates
-from analysis.methods import statements
-from analysis.theorems import THEOREMS, Theorem
-from analysis.theorems.statement import Statement
+from fedconv.analysis.falsify import BUDGETS, Finding, falsify, most_candidates
+from fedconv.analysis.theorems import THEOREMS, Theorem
+from fedconv.analysis.theorems.registry import statements
+from fedconv.analysis.theorems.statement import Statement
 from fedconv.commands.console import note, number, progress
-from fedconv.config import dump_toml
-from fedconv.methods import METHODS, SECTIONS
-from fedconv.schema import suggestion
-from problems.errors import InputError
+from fedconv.methods.registry import METHODS, SECTIONS
+from fedconv.problem_file.schema import suggestion
+from fedconv.problem_file.settings import dump_toml
+from fedconv.problems.errors import InputError
 
 ORDER = ("problem", "noise", "start", "algorithm", *SECTIONS, "run", "verify")
 """Tables of a problem file in the order in which they are written."""

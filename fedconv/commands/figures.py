@@ -9,9 +9,9 @@ from rich import box
 from rich.table import Table
 
 from fedconv.commands.console import note, progress, stdout
-from figures.gallery import FIGURES, MARK, data_of, entry, made_by
-from figures.style import FORMATS, save
-from problems.errors import InputError
+from fedconv.figures.gallery import FIGURES, MARK, data_of, entry, made_by
+from fedconv.figures.style import FORMATS, save
+from fedconv.problems.errors import InputError
 
 
 def draw_figures(names: Sequence[str], out: Path, formats: str, *, reuse: bool, listed: bool) -> int:

@@ -39,7 +39,7 @@ def show_list(kind: str, as_json: bool) -> int:
 
 def problems() -> list[Row]:
     """The problem families, with the keys of their ``[problem]`` table."""
-    from problems.registry import FAMILIES
+    from fedconv.problems.registry import FAMILIES
 
     return [
         {
@@ -54,9 +54,9 @@ def problems() -> list[Row]:
 
 def algorithms() -> list[Row]:
     """The algorithms, with the meaning of eta and the theorems about them."""
-    from analysis.verify import fitting
-    from fedconv.algorithms import ALGORITHMS
-    from fedconv.methods import METHODS
+    from fedconv.analysis.verdicts.verify import fitting
+    from fedconv.methods.registry import METHODS
+    from fedconv.methods.split import ALGORITHMS
 
     step = "gamma_u = eta/(L_u tau_u), gamma_v = eta/(L_v tau_v)"
     listed = [(name, first_sentence(kind), step) for name, kind in ALGORITHMS.items()]
@@ -69,7 +69,7 @@ def algorithms() -> list[Row]:
 
 def theorems() -> list[Row]:
     """The theorems, with their free parameters."""
-    from analysis.verify import known
+    from fedconv.analysis.verdicts.verify import known
 
     return [
         {
@@ -86,7 +86,7 @@ def theorems() -> list[Row]:
 
 def noise() -> list[Row]:
     """The noise laws."""
-    from problems.noise import LAWS
+    from fedconv.problems.noise import LAWS
 
     return [{"law": law, "summary": LAW_SUMMARIES[law]} for law in LAWS]
 

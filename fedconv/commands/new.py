@@ -10,10 +10,10 @@ from string import Template
 from typing import Any
 
 from fedconv.commands.console import note
-from fedconv.schema import suggestion
-from fedconv.toml_writer import dump_toml
-from problems.errors import InputError
-from problems.registry import FAMILIES, Family, build_problem
+from fedconv.problem_file.schema import suggestion
+from fedconv.problem_file.toml import dump_toml
+from fedconv.problems.errors import InputError
+from fedconv.problems.registry import FAMILIES, Family, build_problem
 
 
 def new_file(path: Path, family: str, force: bool) -> int:

@@ -11,25 +11,25 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.lemmas import LEMMAS
-from analysis.lemmas.chain import CHAINS
-from analysis.lemmas.judge import RESOLUTION
-from analysis.lemmas.waterfall import Waterfall
-from analysis.numerals import plain
-from analysis.prove import Proof, prove
-from analysis.prove_saved import Replayed, algorithm_of, as_data, name_of, replay
-from analysis.theorems import THEOREMS, theorem
-from analysis.verdict import word_of
-from analysis.verify import resolve_step
+from fedconv.analysis.pages.numerals import plain
+from fedconv.analysis.proofs.chain import CHAINS
+from fedconv.analysis.proofs.lemmas import LEMMAS
+from fedconv.analysis.proofs.replay import Proof, prove
+from fedconv.analysis.proofs.replay.decide import RESOLUTION
+from fedconv.analysis.proofs.replay.saved import Replayed, algorithm_of, as_data, name_of, replay
+from fedconv.analysis.proofs.replay.waterfall import Waterfall
+from fedconv.analysis.theorems import THEOREMS, theorem
+from fedconv.analysis.verdicts.verdict import word_of
+from fedconv.analysis.verdicts.verify import resolve_step
 from fedconv.commands.console import note, number, progress, stdout
-from fedconv.config import Settings, dump_toml, load_settings, settings_from
-from fedconv.files import read_toml
-from fedconv.schema import suggestion
-from problems.errors import InputError
+from fedconv.core.files import read_toml
+from fedconv.problem_file.schema import suggestion
+from fedconv.problem_file.settings import Settings, dump_toml, load_settings, settings_from
+from fedconv.problems.errors import InputError
 
 if TYPE_CHECKING:
-    from analysis.lemmas.judge import Finding
-    from fedconv.run import Experiment
+    from fedconv.analysis.proofs.replay.decide import Finding
+    from fedconv.core.run import Experiment
 
 DEFAULT = {"fedalt": "FA", "fedsim": "FS"}
 _COLOURS = {
@@ -210,7 +210,7 @@ def _client(finding: Finding) -> str:
 
 def write(proof: Proof, out: Path) -> Path:
     """``waterfall.svg`` and ``proof.json`` in a folder."""
-    from figures import waterfall
+    from fedconv.figures.waterfall import one as waterfall
 
     out.mkdir(parents=True, exist_ok=True)
     waterfall.write(proof.waterfall, title_of(proof), out / "waterfall.svg")

@@ -14,22 +14,22 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from analysis.predictors import cells_of, guarantees, predictions
-from analysis.regime_presets import PRESETS, Lookup, completed, preset
-from analysis.regimes import ALGORITHMS, FEWEST, NONE, Comparison, Score, compare, scores, summary
+from fedconv.analysis.regimes import ALGORITHMS, FEWEST, NONE, Comparison, Score, compare, scores, summary
+from fedconv.analysis.regimes.predictors import cells_of, guarantees, predictions
+from fedconv.analysis.regimes.presets import PRESETS, Lookup, completed, preset
 from fedconv.commands import version
 from fedconv.commands.console import chosen_workers, note, stdout
 from fedconv.commands.sweep import sweep_mapping, sweep_of
-from fedconv.files import cut
+from fedconv.core.files import cut
+from fedconv.core.processes import let_go, started
+from fedconv.figures.regime_map.data import Map, plane
+from fedconv.figures.regime_map.drawing import TITLES, draw, label, words
+from fedconv.figures.style import FORMATS, save
+from fedconv.problems.errors import InputError
 from fedconv.sweep.grid import grid_from, read_sweep_file
-from fedconv.sweep.processes import let_go, started
+from fedconv.sweep.job import run_batch
 from fedconv.sweep.store import is_sweep
 from fedconv.sweep.store import read as read_store
-from fedconv.sweep.work import run_batch
-from figures.regime_data import Map, plane
-from figures.regime_map import TITLES, draw, label, words
-from figures.style import FORMATS, save
-from problems.errors import InputError
 
 STORE = "sweep"
 

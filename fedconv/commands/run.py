@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.methods import methods, statement, statements
-from analysis.theorems import THEOREMS, theorem
-from analysis.verify import bounds, resolve_step
+from fedconv.analysis.theorems import THEOREMS, theorem
+from fedconv.analysis.theorems.registry import methods, statement, statements
+from fedconv.analysis.verdicts.verify import bounds, resolve_step
 from fedconv.commands import Interrupted
 from fedconv.commands.console import chosen_workers, note, progress
-from fedconv.config import AlgorithmSpec, Settings, load_settings
-from fedconv.made import made_by, words
-from fedconv.resume import clear_finished, run_to_store, same_run, versions_of
-from fedconv.run import Runnable
-from fedconv.schema import MOST_REPLICATES
-from fedconv.store import load
-from problems.errors import InputError
+from fedconv.core.made import made_by, words
+from fedconv.core.resume import clear_finished, run_to_store, same_run, versions_of
+from fedconv.core.run import Runnable
+from fedconv.core.store import load
+from fedconv.problem_file.schema import MOST_REPLICATES
+from fedconv.problem_file.settings import AlgorithmSpec, Settings, load_settings
+from fedconv.problems.errors import InputError
 
 
 def run_file(

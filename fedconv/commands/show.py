@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedconv.commands.console import number, stdout
-from fedconv.store import load
-from fedconv.sweep.jobs import is_sweep
-from fedconv.trace import VARIABLES, read
-from problems.base import Constants
-from problems.errors import InputError
+from fedconv.core.store import load
+from fedconv.core.trace import VARIABLES, read
+from fedconv.problems.base import Constants
+from fedconv.problems.errors import InputError
+from fedconv.sweep.job_table import is_sweep
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedconv.commands.console import note, number, stdout
-from fedconv.made import words
-from fedconv.run import BLOCK
-from fedconv.schema import shown
+from fedconv.core.made import words
+from fedconv.core.run import BLOCK
+from fedconv.problem_file.schema import shown
 from fedconv.sweep.grid import Grid
 from fedconv.sweep.measures import MEASURES
 from fedconv.sweep.results import dataset

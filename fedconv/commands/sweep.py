@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from analysis.theorems import THEOREMS, theorem
-from analysis.verify import bounds, resolve_step
+from fedconv.analysis.theorems import THEOREMS, theorem
+from fedconv.analysis.verdicts.verify import bounds, resolve_step
 from fedconv.commands import Interrupted
 from fedconv.commands.console import chosen_workers, note, progress
+from fedconv.problems.errors import InputError
 from fedconv.sweep.grid import Grid, check_cells, grid_from, read_sweep_file
+from fedconv.sweep.job import cell_settings
 from fedconv.sweep.runner import Known, resolved, run_pending
 from fedconv.sweep.store import load_sweep, opened
-from fedconv.sweep.work import cell_settings
-from problems.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr

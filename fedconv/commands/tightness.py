@@ -9,12 +9,12 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.pep_solver import pepit
-from analysis.tightness import SETTINGS, Setting, Tightness, tightness
+from fedconv.analysis.worst_case import SETTINGS, Setting, Tightness, tightness
+from fedconv.analysis.worst_case.solver import pepit
 from fedconv.commands import version
 from fedconv.commands.console import number, progress, stdout
-from fedconv.schema import suggestion
-from problems.errors import InputError
+from fedconv.problem_file.schema import suggestion
+from fedconv.problems.errors import InputError
 
 
 def show_tightness(names: Sequence[str], as_json: bool) -> int:

@@ -15,28 +15,28 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.check import Result
-from analysis.falsify_verdict import verify_weakened, weakened
-from analysis.statement_verify import fitting_statements, method_of
-from analysis.theorems import THEOREMS, Theorem
-from analysis.theorems.statement import Statement
-from analysis.verdict import CERTAIN, RELATIONS, Verdict, word_of
-from analysis.verify import fitting, judge, known, planned, verify_settings
+from fedconv.analysis.falsify.quick_verdict import verify_weakened, weakened
+from fedconv.analysis.theorems import THEOREMS, Theorem
+from fedconv.analysis.theorems.statement import Statement
+from fedconv.analysis.verdicts.check import Result
+from fedconv.analysis.verdicts.statement_verify import fitting_statements, method_of
+from fedconv.analysis.verdicts.verdict import CERTAIN, RELATIONS, Verdict, word_of
+from fedconv.analysis.verdicts.verify import fitting, judge, known, planned, verify_settings
 from fedconv.commands import version
 from fedconv.commands.console import cores, note, number, progress, stdout
-from fedconv.config import Settings, dump_toml, load_settings, settings_from
-from fedconv.files import cut
-from fedconv.methods import METHODS
-from fedconv.schema import MOST_REPLICATES, suggestion
-from fedconv.store import is_store, load
-from fedconv.trace import read
-from problems.errors import InputError
-from problems.validation import listed
+from fedconv.core.files import cut
+from fedconv.core.store import is_store, load
+from fedconv.core.trace import read
+from fedconv.methods.registry import METHODS
+from fedconv.problem_file.schema import MOST_REPLICATES, suggestion
+from fedconv.problem_file.settings import Settings, dump_toml, load_settings, settings_from
+from fedconv.problems.errors import InputError
+from fedconv.problems.validation import listed
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from analysis.report_proofs import Replay
+    from fedconv.analysis.pages.report_proofs import Replay
 
 ERROR = 1e-6
 """One-sided error of all verdicts together where neither ``--error`` nor a file says otherwise."""
@@ -137,17 +137,17 @@ def named(files: Sequence[Path], suite: str | None) -> str:
 
 def quick_suite() -> Iterator[Settings]:
     """The problem files of the quick suite, each built when it is asked for."""
-    from paper_checks import suite
+    from fedconv.paper_checks import suite
 
     return (settings_from(spec, spec["name"]) for spec in suite("quick"))
 
 
 def replayed_proofs(jobs: Iterable[Settings], algorithms: Sequence[str] | None = None) -> list[Replay]:
     """FA's and FS's proofs replayed on the first problem with partial participation, for a suite's report."""
-    from analysis.facts import slug
-    from analysis.report_proofs import Replay
+    from fedconv.analysis.pages.experiment_facts import slug
+    from fedconv.analysis.pages.report_proofs import Replay
     from fedconv.commands.prove import experiment_of, run_proof, title_of
-    from figures import waterfall
+    from fedconv.figures.waterfall import one as waterfall
 
     states, copies = 6, 4096
     out: list[Replay] = []
@@ -169,8 +169,8 @@ def write_report(results: Sequence[Result], out: Path, command: str, proofs: Seq
     import scipy
     import torch
 
-    from analysis.report import write
-    from figures.bound_measured import pictures
+    from fedconv.analysis.pages.report import write
+    from fedconv.figures.bound_measured import pictures
 
     versions = {
         "fedconv": version(),
@@ -191,7 +191,7 @@ def load_jobs(files: Sequence[Path], suite: str | None) -> list[tuple[str, Setti
     if files:
         jobs = [(str(file), load_settings(file)) for file in files]
     else:
-        from paper_checks import suite as specs
+        from fedconv.paper_checks import suite as specs
 
         named = [(f"{suite or 'quick'} suite, {spec['name']}", spec) for spec in specs(suite or "quick")]
         jobs = [(where, settings_from(spec, where)) for where, spec in named]

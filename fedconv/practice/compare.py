@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedconv.checks import number
+from fedconv.core.checks import number
 from fedconv.practice.recipe import USES, Recipe
 from fedconv.practice.train import VARIABLES, Starts, train
-from problems.errors import InputError
-from problems.modules import ModuleProblem
+from fedconv.problems.errors import InputError
+from fedconv.problems.modules.problem import ModuleProblem
 
 if TYPE_CHECKING:
     import xarray as xr

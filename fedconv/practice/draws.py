@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from fedconv.minibatch import Batches, uniform
+from fedconv.core.streams import Cause, Streams
+from fedconv.methods.split.minibatch import Batches, uniform
 from fedconv.practice.recipe import Recipe
-from fedconv.streams import Cause, Streams
-from problems.modules import ModuleProblem
+from fedconv.problems.modules.problem import ModuleProblem
 
 Step = tuple[Tensor | None, Tensor | None]
 """What one local step meets: uniform numbers that choose rows ``(R, k, batch)`` (None: all rows), and the mask of the

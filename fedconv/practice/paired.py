@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from problems.errors import InputError
+from fedconv.problems.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr

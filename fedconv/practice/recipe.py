@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from fedconv.checks import integer, number, one_of
-from problems.errors import InputError
+from fedconv.core.checks import integer, number, one_of
+from fedconv.problems.errors import InputError
 
 Method = Literal["local", "fedavg", "fedavg_finetune", "fedalt", "fedsim", "pfedme", "ditto"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -27,7 +27,7 @@ USES: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method and its numbers; the boxes are the classes of ``fedconv.practice.methods``.
+    """A method and its numbers; the boxes are the classes of ``fedconv.practice.rules``.
 
     m: clients in a cohort. rounds: T. tau_u, gamma_u: local steps and step size of what the server averages. tau_v,
     gamma_v: of what a client keeps for itself. batch: rows of a local step, drawn with replacement; None: all rows.

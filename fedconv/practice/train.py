@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedconv.algorithms import State
-from fedconv.checks import integer, start_fits
+from fedconv.core.checks import integer, start_fits
+from fedconv.core.run import single_torch_thread
+from fedconv.methods.split import State
 from fedconv.practice.draws import Draws
-from fedconv.practice.methods import check_one_model, rule_of
 from fedconv.practice.recipe import Recipe
-from fedconv.run import single_torch_thread
-from problems.errors import InputError
-from problems.modules import ModuleProblem
+from fedconv.practice.rules import check_one_model, rule_of
+from fedconv.problems.errors import InputError
+from fedconv.problems.modules.problem import ModuleProblem
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -124,11 +124,11 @@ def fit(
 ) -> Fitted:
     """Train by a recipe from every seed; all seeds and clients are computed together.
 
-    Cohorts and rows are those of the root seed (``fedconv.streams``, replicate 0), the same for all methods. starts:
-    initial (u, V) of a seed; left out, the module's own parameters for all. progress is called with 1 after each
-    round. objective: record F before every round, which goes over all rows; False saves that time. Raises InputError
-    for seeds that are not different integers ≥ 0, a start that does not fit, and where the problem does not fit the
-    recipe.
+    Cohorts and rows are those of the root seed (``fedconv.core.streams``, replicate 0), the same for all methods.
+    starts: initial (u, V) of a seed; left out, the module's own parameters for all. progress is called with 1 after
+    each round. objective: record F before every round, which goes over all rows; False saves that time. Raises
+    InputError for seeds that are not different integers ≥ 0, a start that does not fit, and where the problem does not
+    fit the recipe.
     """
     if len(seeds) == 0 or len(set(seeds)) != len(seeds):
         raise InputError(f"seeds must be different integers, at least one; got {list(seeds)}")

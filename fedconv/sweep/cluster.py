@@ -7,9 +7,9 @@ from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fedconv.sweep.processes import without_interrupts
-from fedconv.sweep.work import Batch, Outcome, run_batch
-from problems.errors import InputError
+from fedconv.core.processes import without_interrupts
+from fedconv.problems.errors import InputError
+from fedconv.sweep.job import Batch, Outcome, run_batch
 
 if TYPE_CHECKING:
     from fedconv.sweep.runner import Pace

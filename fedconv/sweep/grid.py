@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from fedconv.algorithms import ALGORITHMS
-from fedconv.config import Build, Settings, built_once, settings_from
-from fedconv.files import read_toml
-from fedconv.methods import METHODS
-from fedconv.run import BLOCK
-from fedconv.schema import parse, shown
+from fedconv.core.files import read_toml
+from fedconv.core.run import BLOCK
+from fedconv.methods.registry import METHODS
+from fedconv.methods.split import ALGORITHMS
+from fedconv.problem_file.schema import parse, shown
+from fedconv.problem_file.settings import Build, Settings, built_once, settings_from
+from fedconv.problems.errors import InputError
+from fedconv.problems.plain import check_plain
+from fedconv.problems.registry import build_problem
+from fedconv.sweep.job import Job
 from fedconv.sweep.measures import check
-from fedconv.sweep.work import Job
-from problems.errors import InputError
-from problems.plain import check_plain
-from problems.registry import build_problem
 
 MOST_JOBS = 1_000_000
 TABLES = ("problem", "noise", "start", "algorithm", "run")

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedconv.run import Block, Experiment
-from problems.base import Problem
-from problems.errors import InputError
+from fedconv.core.run import Block, Experiment
+from fedconv.problems.base import Problem
+from fedconv.problems.errors import InputError
 
 
 class Measure(NamedTuple):

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedconv.files import checksum, first_line, number_bytes
-from fedconv.run import BLOCK
+from fedconv.core.files import checksum, first_line, number_bytes
+from fedconv.core.run import BLOCK
+from fedconv.problems.errors import InputError
 from fedconv.sweep.grid import Grid
-from fedconv.sweep.jobs import Ended
+from fedconv.sweep.job_table import Ended
 from fedconv.sweep.measures import MEASURES
-from problems.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
+from fedconv.core.processes import side_by_side
 from fedconv.sweep.grid import Grid
-from fedconv.sweep.processes import side_by_side
+from fedconv.sweep.job import Batch, Job, run_batch
 from fedconv.sweep.store import Sweep
-from fedconv.sweep.work import Batch, Job, run_batch
 
 SECONDS = 0.5
 """How long a batch should take: long beside the milliseconds that it costs to send one, short beside a patience."""

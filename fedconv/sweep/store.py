@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fedconv.files import locked
-from fedconv.made import made_by, made_by_text, words
+from fedconv.core.files import locked
+from fedconv.core.made import made_by, made_by_text, words
+from fedconv.problems.errors import InputError
 from fedconv.sweep.grid import Grid
-from fedconv.sweep.jobs import JOBS, NAME, Ended, JobTable, is_sweep
+from fedconv.sweep.job import Outcome
+from fedconv.sweep.job_table import JOBS, NAME, Ended, JobTable, is_sweep
 from fedconv.sweep.results import Results, dataset, drafted
-from fedconv.sweep.work import Outcome
-from problems.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr

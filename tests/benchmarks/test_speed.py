@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 import torch
 
-from fedconv import eager, fused
-from fedconv.algorithms import Algorithm, FedAlt, FedSim, State
-from fedconv.run import step_sizes
-from fedconv.streams import Streams
-from problems.noise import Noise
-from problems.registry import build_problem
-from problems.trigonometric import Trigonometric
+from fedconv.core.run import step_sizes
+from fedconv.core.streams import Streams
+from fedconv.methods.split import Algorithm, FedAlt, FedSim, State
+from fedconv.methods.split import compiled_engine as fused
+from fedconv.methods.split import torch_engine as eager
+from fedconv.problems.noise import Noise
+from fedconv.problems.registry import build_problem
+from fedconv.problems.split.trigonometric import Trigonometric
 
 REPLICATES, LEVEL = 32, "stationarity"
 

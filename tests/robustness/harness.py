@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from fedconv.cli import main
-from fedconv.config import dump_toml, load_settings
-from fedconv.resume import run_to_store
-from fedconv.store import load
+from fedconv.core.resume import run_to_store
+from fedconv.core.store import load
+from fedconv.problem_file.settings import dump_toml, load_settings
+from fedconv.problems.errors import InputError
 from fedconv.sweep.store import load_sweep
-from problems.errors import InputError
 
 RUN: dict[str, Any] = {
     "problem": {"family": "trigonometric", "n": 4, "d_u": 2, "d_v": 1, "chi": 0.3, "seed": 1},

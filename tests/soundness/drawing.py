@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.theorems import THEOREMS, Theorem
-from fedconv.config import settings_from
-from fedconv.run import Experiment
+from fedconv.analysis.theorems import THEOREMS, Theorem
+from fedconv.core.run import Experiment
+from fedconv.problem_file.settings import settings_from
 from soundness.setting import at_factor
 from soundness.truth import Truth
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.exact import applies
-from analysis.theorems import THEOREMS
+from fedconv.analysis.exact import applies
+from fedconv.analysis.theorems import THEOREMS
 from soundness import other_groups, own_groups
 from soundness.drawing import FALSE, TRUE, about, built, error, file, pick, with_own
 from soundness.precise import by_digits

@@ -1,8 +1,9 @@
 """Stated against seen error of every kind of confidence limit: verdicts of bounds beside a known mean, again and again.
 
 A bound at 0.999 of the mean is false, one at 1.001 true. Each sequence of samples is looked at as in
-``analysis.verify``, at 64, 128, … replicates until it is decided, so that looks count. Many sequences are decided at
-once by the library's own formulas; some of them also one by one by its ``decide(limits(…))``, which must agree.
+``fedconv.analysis.verdicts.verify``, at 64, 128, … replicates until it is decided, so that looks count. Many sequences
+are decided at once by the library's own formulas; some of them also one by one by its ``decide(limits(…))``, which must
+agree.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import beta
 
-from analysis.intervals import BOLD, EQUAL, log_wealth, student_lower, student_upper
-from analysis.statement_verify import FIRST_LOOK
-from analysis.tails import replicates_for_skewness
-from analysis.verdict import decide, limits
+from fedconv.analysis.verdicts.limits import BOLD, EQUAL, log_wealth, student_lower, student_upper
+from fedconv.analysis.verdicts.statement_verify import FIRST_LOOK
+from fedconv.analysis.verdicts.tails import replicates_for_skewness
+from fedconv.analysis.verdicts.verdict import decide, limits
 from soundness.laws import LAWS, Law
 
 FALSE, TRUE = 0.999, 1.001

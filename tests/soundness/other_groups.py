@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis.exact_ffgg import expectations
-from analysis.methods import methods
-from analysis.prove import prove
-from analysis.statement_verify import fitting_statements, verify_statements
-from analysis.theorems import THEOREMS
-from analysis.theorems.statement import Statement
-from analysis.verdict import CERTAIN
-from fedconv.config import settings_from
+from fedconv.analysis.exact.ffgg import expectations
+from fedconv.analysis.proofs.replay import prove
+from fedconv.analysis.theorems import THEOREMS
+from fedconv.analysis.theorems.registry import methods
+from fedconv.analysis.theorems.statement import Statement
+from fedconv.analysis.verdicts.statement_verify import fitting_statements, verify_statements
+from fedconv.analysis.verdicts.verdict import CERTAIN
+from fedconv.problem_file.settings import settings_from
 from soundness.drawing import built, error, eta, file, pick
 from soundness.setting import BEYOND, Case, Setting, approximate
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedconv.algorithms import FedAlt, FedSim, LocalNoise, State
-from fedconv.algorithms.base import gather, scatter
-from fedconv.eager import Virtual, draw_noise
-from fedconv.run import Experiment
-from fedconv.streams import Cause, Streams
-from problems.base import Constant, Constants, Problem
-from problems.quadratic import Quadratic
-from problems.trigonometric import Trigonometric
+from fedconv.core.run import Experiment
+from fedconv.core.streams import Cause, Streams
+from fedconv.methods.split import FedAlt, FedSim, LocalNoise, State
+from fedconv.methods.split.method import gather, scatter
+from fedconv.methods.split.torch_engine import Virtual, draw_noise
+from fedconv.problems.base import Constant, Constants, Problem
+from fedconv.problems.split.quadratic import Quadratic
+from fedconv.problems.split.trigonometric import Trigonometric
 
 NAMES = (
     "own-server", "own-momentum", "own-control", "own-clipped", "own-proximal", "own-decay", "own-server-sim",

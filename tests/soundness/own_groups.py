@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from analysis.theorems import FA, FS, THEOREMS, Theorem
-from analysis.theorems.base import delta, gap0
-from fedconv.algorithms import FedAlt, FedSim
-from fedconv.run import Experiment
-from problems.errors import InputError
-from problems.noise import Noise
+from fedconv.analysis.theorems import FA, FS, THEOREMS, Theorem
+from fedconv.analysis.theorems.base import delta, gap0
+from fedconv.core.run import Experiment
+from fedconv.methods.split import FedAlt, FedSim
+from fedconv.problems.errors import InputError
+from fedconv.problems.noise import Noise
 from soundness import own
 from soundness.drawing import FALSE, TRUE, built, error, eta, file, pick
 from soundness.setting import Refused, Setting, about_own, at_factor, own_bound, own_left

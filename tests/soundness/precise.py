@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import mpmath as mp
 import numpy as np
 
-from fedconv.algorithms import FedAlt
-from fedconv.run import Experiment
-from problems.quadratic import Quadratic
-from problems.trigonometric import Trigonometric
+from fedconv.core.run import Experiment
+from fedconv.methods.split import FedAlt
+from fedconv.problems.split.quadratic import Quadratic
+from fedconv.problems.split.trigonometric import Trigonometric
 
 DIGITS = 50
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from scipy.stats import poisson
 
-from analysis.theorems import Theorem
-from analysis.verify import judge, verify
-from fedconv.config import dump_toml
-from fedconv.run import run
-from fedconv.sources import code_version
-from problems.errors import InputError
+from fedconv.analysis.theorems import Theorem
+from fedconv.analysis.verdicts.verify import judge, verify
+from fedconv.core.run import run
+from fedconv.core.sources import code_version
+from fedconv.problem_file.settings import dump_toml
+from fedconv.problems.errors import InputError
 from soundness.groups import GROUPS, draw
 from soundness.setting import Case, Refused, Setting, Tried, examine
 
@@ -120,7 +120,19 @@ def kept(path: Path) -> list[Tried]:
 def code() -> str:
     """The digest of what the verdicts come from, and of this search."""
     here = hashlib.sha256(b"".join(x.read_bytes() for x in sorted(Path(__file__).parent.glob("*.py"))))
-    return code_version(*(m for m in ("analysis.verify", "analysis.prove", "analysis.methods"))) + here.hexdigest()[:16]
+    return (
+        code_version(
+            *(
+                m
+                for m in (
+                    "fedconv.analysis.verdicts.verify",
+                    "fedconv.analysis.proofs.replay",
+                    "fedconv.analysis.theorems.registry",
+                )
+            )
+        )
+        + here.hexdigest()[:16]
+    )
 
 
 def keep(tried: Tried, seed: int, out: Path) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from analysis.check import Result
-from analysis.inputs import Inputs, of_experiment
-from analysis.theorems import THEOREMS, Theorem
-from analysis.theorems.base import SAMPLING, delta, rhs, weight_u, weight_v
-from analysis.verdict import CERTAIN
-from fedconv.run import Experiment
+from fedconv.analysis.theorems import THEOREMS, Theorem
+from fedconv.analysis.theorems.base import SAMPLING, delta, rhs, weight_u, weight_v
+from fedconv.analysis.theorems.split.facts import Inputs, of_experiment
+from fedconv.analysis.verdicts.check import Result
+from fedconv.analysis.verdicts.verdict import CERTAIN
+from fedconv.core.run import Experiment
 from soundness.own import NAMES
 from soundness.precise import Precise
 from soundness.truth import Truth
@@ -51,7 +51,7 @@ class Setting:
     spec: Mapping[str, Any] | None = None
     notes: str = ""
     decide: Callable[[], list[Case]] | None = None
-    """The cases, where they do not come from :func:`analysis.verify.verify` or ``judge``."""
+    """The cases, where they do not come from :func:`fedconv.analysis.verdicts.verify.verify` or ``judge``."""
 
     @cached_property
     def inputs(self) -> Inputs:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.exact import expectations
-from fedconv.algorithms import FedAlt, FedSim, LocalNoise, State
-from fedconv.run import Experiment
-from problems.noise import Noise
+from fedconv.analysis.exact import expectations
+from fedconv.core.run import Experiment
+from fedconv.methods.split import FedAlt, FedSim, LocalNoise, State
+from fedconv.problems.noise import Noise
 
 MOST_PATHS = 20_000
 """Paths enumerated at most."""

@@ -120,7 +120,7 @@ LAWS = {
 
 @pytest.mark.parametrize("law", LAWS)
 def test_the_upper_limit_by_betting_errs_as_rarely_as_stated(law: str) -> None:
-    """It lies below the mean where the wealth against it exceeds 1/error: in at most a share ``error`` of the trials."""
+    """It lies below the mean where the wealth against it exceeds 1/error: in at most that share of the trials."""
     rng, trials = np.random.default_rng(7), 20_000
     mean = {"uniform": 0.5, "a rare one": 0.02, "a rare zero": 0.98, "beta": 0.05 / 1.05}[law]
     wealth = log_wealth(1.0 - LAWS[law](rng, (trials, 60)), 1.0 - mean, BOLD, [60])[:, 0]

@@ -93,7 +93,7 @@ def _replaced(target: Path) -> Iterator[Path]:
         else:
             os.replace(temporary, target)
     except OSError as error:
-        if error.filename is None:  # a full disk does not say which file
+        if error.filename is None and error.errno is not None:  # a full disk does not say which file
             error.filename = str(target)
         raise
     finally:

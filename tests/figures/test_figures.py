@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from fedconv.analysis.pages.report import OVERVIEW, groups
 from fedconv.analysis.theorems.split.facts import Inputs
 from fedconv.analysis.verdicts.check import Curve, Result
-from fedconv.analysis.verdicts.verdict import STATUSES, Verdict
+from fedconv.analysis.verdicts.verdict import CATEGORIES, STATUSES, Verdict
 from fedconv.figures import bound_measured, style
 from fedconv.figures import verdict_overview as verdicts
 from fedconv.problems.errors import InputError
@@ -77,8 +77,9 @@ def test_lines_and_verdicts_differ_by_more_than_colour():
     measured, bound = axes.get_lines()[:2]
     assert measured.get_linestyle() != bound.get_linestyle()
     assert to_hex(str(measured.get_color())) != to_hex(str(bound.get_color()))
-    assert set(style.MARKS) == set(STATUSES)
-    assert len({m.marker for m in style.MARKS.values()}) == len({m.colour for m in style.MARKS.values()}) == 4
+    assert set(style.MARKS) == set(CATEGORIES)
+    assert len({m.marker for m in style.MARKS.values()}) == len(CATEGORIES)
+    assert len({style.MARKS[status].colour for status in STATUSES}) == len(STATUSES)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from fedconv.figures.waterfall import gallery_entry as proof_waterfalls
 _SHORT = replace(slopes.SWEEPS[0], values=(16, 64), window=(16, 64))
 SMALL: dict[str, Callable[[], xr.Dataset]] = {
     "fedspa": lambda: fedspa_data.experiment_data(T=6, replicates=4, few=2),
-    "bound-measured": lambda: theorem_bounds.data(T=40, replicates=16, horizons=6),
+    "bound-measured": lambda: theorem_bounds.data(T=40, replicates=64, horizons=6),
     "tightness": lambda: tightness.data(T=20, replicates=1, steps=3, grounds=(tightness.GROUNDS[2],)),
     "waterfall": lambda: proof_waterfalls.data(T=12, replicates=4),
     "virtual-participation": lambda: virtual_data.data(T=3, states=2, replicates=6),

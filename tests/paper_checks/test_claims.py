@@ -392,7 +392,9 @@ def test_one_claim_by_its_command(capsys: Any) -> None:
     data = json.loads(capsys.readouterr().out)
     assert data["counts"] == {
         "holds": 1,
+        "holds_approximate": 0,
         "violated": 0,
+        "violated_approximate": 0,
         "inconclusive": 0,
         "premises_unmet": 0,
         "conjecture": 0,

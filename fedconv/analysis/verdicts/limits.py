@@ -86,8 +86,12 @@ def log_wealth(samples: np.ndarray, mean: float, bets: Bets, sizes: Sequence[int
     paths = np.empty((len(bets.sizes), *samples.shape[:-1], len(sizes)))
     with np.errstate(divide="ignore", over="ignore"):
         gains = samples[..., : sizes[-1]] / mean - 1.0
-        for path, bet in zip(paths, bets.sizes, strict=True):
-            path[...] = np.cumsum(np.add.reduceat(np.log1p(bet * gains), starts, axis=-1), axis=-1)
+        if samples.ndim == 1:
+            gained = np.add.reduceat(np.log1p(np.multiply.outer(bets.sizes, gains)), starts, axis=-1)
+            paths = np.cumsum(gained, axis=-1)
+        else:  # bet by bet, for memory
+            for path, bet in zip(paths, bets.sizes, strict=True):
+                path[...] = np.cumsum(np.add.reduceat(np.log1p(bet * gains), starts, axis=-1), axis=-1)
     peak = paths.max(axis=0)
     with np.errstate(invalid="ignore"):
         sums = np.einsum("k...,k->...", np.exp(paths - peak), bets.shares)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -143,14 +143,11 @@ class StatementCheck:
         offset = 0.0 if constant else float(right.mean())
         samples = left if constant else left - right
         why = None if self.randomness is None else self.randomness.withheld(len(left), self.error / self.looks)
-        found = limits(
-            samples,
-            self.error,
-            self.looks,
-            deterministic=single,
-            nonnegative=constant and bool((left >= 0).all()),
-            withheld=why,
-        )
+        nonnegative = constant and bool((left >= 0).all())
+        found = limits(samples, self.error, self.looks, deterministic=single, nonnegative=nonnegative, withheld=why)
+        if nonnegative and not single:  # the sign is read off the samples: nothing proves it for those not drawn
+            rough = found.rough if found.rough is None else replace(found.rough, low_proved=False)
+            found = replace(found, low_proved=False, rough=rough)
         return found.moved(offset)
 
     def curve(self) -> Curve:

@@ -26,8 +26,8 @@ from fedconv.problems.noise import fill
 
 STATEMENTS = statements()
 ALL = [(key, mutant.key) for key, one in STATEMENTS.items() for mutant in one.mutants]
-LIMIT = 400
-"""Candidates for a mutant here; the quick budget allows five times as many."""
+LIMIT = 1200
+"""Candidates for a mutant here; the quick budget allows more."""
 
 
 KINDS = [(name, kind) for name in methods() for kind in drawing(name).kinds]

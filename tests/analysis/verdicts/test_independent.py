@@ -72,7 +72,7 @@ def left_hand_sides(problem: Trigonometric, u0, V0, name, m, tau, gammas, noise,
 @pytest.mark.slow
 def test_verdicts_agree_with_a_plain_script():
     settings = load_settings(FILE)
-    for result in verify_settings(settings, max_replicates=64):
+    for result in verify_settings(settings, max_replicates=256):
         if result.theorem.endswith("*"):
             continue  # the same run with other weights
         verdict, x = result.verdict, result.inputs.values

@@ -10,12 +10,16 @@ import math
 
 import numpy as np
 import pytest
+import sympy as sp
 import torch
+import xarray as xr
 
 from fedconv.analysis.proofs.replay import prove
 from fedconv.analysis.theorems import FA
+from fedconv.analysis.theorems.statement import Statement, StatementInputs, lhs, measured, rhs
 from fedconv.analysis.verdicts import verdict as module
 from fedconv.analysis.verdicts.limits import BOLD, betting_upper, log_wealth
+from fedconv.analysis.verdicts.statement_check import StatementCheck
 from fedconv.analysis.verdicts.tails import withheld
 from fedconv.analysis.verdicts.verdict import limits
 from fedconv.analysis.verdicts.verify import verify
@@ -136,3 +140,14 @@ def test_the_upper_limit_by_betting_errs_as_rarely_as_stated(law: str) -> None:
 def test_a_range_that_is_too_small_is_refused() -> None:
     with pytest.raises(ValueError, match="samples of at most"):
         betting_upper(np.array([0.5, 1.5]), 0.05, 1.0)
+
+
+def test_a_sign_that_is_read_off_the_samples_proves_nothing() -> None:
+    """A left side that is rarely negative, of mean 0: the claim that it is at most 0.5 is true. A sample that has not
+    met the rare value breaks it by betting, which then must say that it is approximate."""
+    x = measured("x", "x", "x", lambda trace, values: np.where(np.arange(99) < 50, 1.0, 1.01))
+    claim = Statement("S", "S", "here", ("ffgg",), {lhs: x.symbol, rhs: sp.Float(0.5)}, (x,))
+    check = StatementCheck(claim, StatementInputs({}, {}, "exact"), False, 1e-6, 1)
+    check.add(xr.Dataset(coords={"replicate": np.arange(99), "round": np.arange(1)}))
+    verdict = check.verdict()
+    assert (verdict.status, verdict.approximate) == ("violated", True)

@@ -340,7 +340,10 @@ def test_a_terminal_without_greek_letters_gets_question_marks(tmp_path: Path, en
 def test_verify_json_is_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = ok(capsys, "verify", write(tmp_path), "--json", "--theorem", "FA", "--error", "0.001")
     data = json.loads(out)
-    assert data["counts"] == {"holds": 1, "violated": 0, "inconclusive": 0, "premises_unmet": 0}
+    assert data["counts"] == {
+        "holds": 1, "holds_approximate": 0, "violated": 0, "violated_approximate": 0, "inconclusive": 0,
+        "premises_unmet": 0,
+    }  # fmt: skip
     (result,) = data["results"]
     assert (result["problem"], result["algorithm"], result["theorem"]) == ("mine", "fedalt", "FA")
     assert (result["status"], result["error"]) == ("holds", 0.001)

@@ -256,7 +256,8 @@ def _threat(rng: Rng, kind: str, n: int, wishes: Wishes) -> dict[str, Any]:
     if known is not None:
         threat["aggregator"] = known
     elif rng.random() < 0.4:
-        threat["aggregator"] = "trimmed_mean" if rng.random() < 0.6 else "median"
+        several = ("trimmed_mean", "trimmed_mean", "median", "centred_clipping")  # the last alone has β > 0
+        threat["aggregator"] = pick(rng, several)
     if attack in ("sign_flip", "ipm") and rng.random() < 0.5:
         threat["strength"] = float(pick(rng, (1.0, 50.0, 1000.0)))
     if kind == "bucketing":

@@ -84,7 +84,7 @@ def test_bands_end_at_the_limits_and_enclose_the_curve() -> None:
     assert (data["measured"] <= data["band_high"]).all()
     assert (data["measured"] <= data["bound"]).all()
     panels = theorem_bounds.draw(data).axes
-    assert [axes.get_title() for axes in panels] == [f"{k}: holds" for k in data["theorem"].values]
+    assert [axes.get_title() for axes in panels] == [f"{k}: holds (approximate)" for k in data["theorem"].values]
 
 
 def test_the_sharp_instance_reaches_the_bound_at_the_largest_step() -> None:
